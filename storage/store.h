@@ -1,0 +1,225 @@
+/*
+ * A store: one disk's directory of extents, its index, its superblock (DESIGN 5). It keeps shards,
+ * references, records, marks, refusals and tombstones; it knows nothing of codes, pools' policies,
+ * windows or deposits' signatures: whoever calls has judged the bytes. What it promises:
+ *  - a write's callback with STELE_OK means durable: it survives power loss (N2);
+ *  - a read gives bytes whose CRC-32C held, or says CORRUPT and remembers the victim;
+ *  - the index may vanish: the extents say everything (N4, N7).
+ *
+ * A store belongs to one loop (its env's). All functions are called on that loop's thread, requests
+ * are embedded by the caller and belong to the store from the call to the callback, which fires once,
+ * on the loop, never inside the call. open, format and close block (start-up and shutdown).
+ */
+#ifndef STORAGE_STORE_H
+#define STORAGE_STORE_H
+
+#include "storage/base/descriptor.h"
+#include "storage/io/buf.h"
+#include "storage/io/env.h"
+#include "storage/kv/kv.h"
+
+struct stele_store;
+
+enum stele_entry_kind { /* format: DO NOT CHANGE THESE VALUES */
+	STELE_ENTRY_SHARD = 1,  /* id block, index;          meta: see FORMAT.md, data: cells */
+	STELE_ENTRY_REF = 2,    /* id block, sub deposit;    meta: object id */
+	STELE_ENTRY_RECORD = 3, /* id object, sub deposit;   meta: the record */
+	STELE_ENTRY_MARK = 4,   /* id object, sub mark hash; meta: the mark's bytes */
+	STELE_ENTRY_TOMB = 5,   /* id and sub of its victim */
+	STELE_ENTRY_FOOTER = 6, /* an extent's own; never seen through this interface */
+	STELE_ENTRY_REFUSE = 7, /* id object, sub deposit: this disk refused that deposit (P3) */
+	STELE_ENTRY_KEEP = 8,   /* id block, index, sub: promise to hold that shard (R3) */
+};
+#define STELE_KIND_BIT(kind) (1u << (kind))
+
+struct stele_key {
+	uint16_t pool;
+	uint8_t kind;
+	uint8_t index;          /* SHARD, KEEP */
+	struct stele_hash id;
+	struct stele_hash sub;  /* REF (12 bytes of it are kept in the index), RECORD, MARK, REFUSE */
+};
+
+struct stele_store_opts {
+	struct stele_env *env;
+	const struct stele_kv_ops *kv;
+	void *kv_world;
+	const char *dir;
+	struct stele_hash cluster; /* format: written; open: must match, else DENIED */
+	uint64_t extent_len;       /* format only; 0: STELE_EXTENT_LEN */
+	uint64_t capacity;         /* bytes the store may use; 0: what the file system has */
+	uint64_t collect_age_ns;   /* not the store's to judge: kept for status */
+};
+
+struct stele_store_identity {
+	struct stele_uuid disk;  /* made at format: a wiped directory gets a new one */
+	uint64_t incarnation;    /* +1 at every open */
+	uint64_t lsn;            /* highest durable */
+};
+
+/* Makes an empty store in dir, which exists and holds nothing of a store. EXISTS, IO, FULL. */
+STELE_MUST_USE enum stele_err stele_store_format(const struct stele_store_opts *opts,
+						 struct stele_uuid *disk);
+/* NOT_FOUND: dir holds no store (empty or missing: the caller decides what that means). EXISTS: another
+ * process has it open. DENIED: another cluster's. VERSION: a newer format. CORRUPT: named. Replays
+ * what the index lacks, or rebuilds it (an index that is missing, corrupt or ahead loses nothing). */
+STELE_MUST_USE enum stele_err stele_store_open(const struct stele_store_opts *opts,
+					       struct stele_store **out);
+/* No request may be under way except ones the dead env has cancelled. Accepts NULL. */
+void stele_store_close(struct stele_store *store);
+void stele_store_identity(const struct stele_store *store, struct stele_store_identity *out);
+
+/* ---- writing ---- */
+
+struct stele_item {
+	struct stele_key key;
+	/* SHARD: the descriptor's bytes, then the rows of all distinct shards, *own row first, others
+	 * ascending*: the store adds the cells' CRCs. RECORD, MARK, REF: the meta bytes themselves.
+	 * TOMB: `key` names the victim (its kind is the victim's), `tomb` is set, no meta. */
+	const void *meta;
+	uint32_t meta_len;
+	bool tomb;
+	/* SHARD: S bytes in page-aligned memory whose parts are multiples of 64 KiB (but the last),
+	 * readable up to the next page boundary. */
+	struct iovec *data;
+	uint32_t ndata;
+	uint64_t data_len;
+	const uint32_t *crc; /* of each cell; NULL: the store computes them on a worker */
+};
+
+/* One atomic write: after a crash all of its items are there, or none. */
+struct stele_store_write {
+	struct stele_item *item;
+	uint32_t n;
+	void (*cb)(struct stele_store_write *w);
+	void *ctx;
+	/* out: OK · FULL (refused, reads go on) · FENCED or IO (the disk is out) · BUSY · REFUSED (a RECORD
+	 * whose deposit this disk has refused) · NOT_FOUND (a REF whose block has no shard here) · CANCELLED */
+	enum stele_err err;
+	char detail[STELE_DETAIL_MAX];
+	uint64_t lsn;
+	void *priv[8];
+};
+void stele_store_write(struct stele_store *store, struct stele_store_write *w);
+
+/* ---- reading ---- */
+
+struct stele_store_read {
+	struct stele_key key;  /* SHARD */
+	bool want_meta;
+	uint32_t first_cell;   /* cells = 0: meta alone */
+	uint32_t cells;
+	struct iovec *into;    /* page-aligned parts, multiples of 64 KiB (but the last, rounded to pages) */
+	uint32_t ninto;
+	void (*cb)(struct stele_store_read *r);
+	void *ctx;
+	/* out: OK · NOT_FOUND · CORRUPT (the victim is remembered) · IO, FENCED · BUSY · CANCELLED */
+	enum stele_err err;
+	char detail[STELE_DETAIL_MAX];
+	uint64_t data_len;     /* bytes of cells placed in into */
+	uint8_t *meta;         /* descriptor and rows as they were written; free with read_finish */
+	uint32_t meta_len;
+	void *priv[8];
+};
+void stele_store_read(struct stele_store *store, struct stele_store_read *r);
+void stele_store_read_finish(struct stele_store_read *r);
+
+/* Ascending by (pool, id, kind, sub). A victim of scrub (bad) is listed with bad set. */
+struct stele_listed {
+	struct stele_key key;  /* REF: sub holds 12 bytes, the rest zero, unless metas were asked for */
+	uint64_t lsn;          /* birth */
+	uint64_t data_len;     /* SHARD: S */
+	bool bad;
+	const uint8_t *meta;   /* with want_meta; in the list's memory */
+	uint32_t meta_len;
+};
+struct stele_store_list {
+	uint16_t pool;
+	struct stele_hash first;  /* ids in [first, last] */
+	struct stele_hash last;
+	uint32_t kinds;           /* STELE_KIND_BIT(...) | ... */
+	bool want_meta;           /* RECORD, MARK, REF: loaded and checked; a corrupt one is left out and remembered */
+	struct stele_key after;   /* cursor: strictly after this key; kind 0: from the start */
+	uint32_t max;             /* items; 0: 1024 */
+	size_t max_bytes;         /* of metas; 0: 1 MiB */
+	void (*cb)(struct stele_store_list *l);
+	void *ctx;
+	/* out */
+	enum stele_err err;
+	char detail[STELE_DETAIL_MAX];
+	struct stele_listed *item; /* free with list_finish */
+	uint32_t n;
+	bool more;                 /* go on with after = item[n - 1].key */
+	void *memory;
+	void *priv[8];
+};
+void stele_store_list(struct stele_store *store, struct stele_store_list *l);
+void stele_store_list_finish(struct stele_store_list *l);
+
+/* RECORDs by birth LSN, for the sequencer. Fills a list whose item[].lsn > after_lsn. */
+void stele_store_feed(struct stele_store *store, struct stele_store_list *l, uint64_t after_lsn);
+
+/* Present, durable and not bad? One answer per key (SHARD, REF, RECORD, MARK, REFUSE, KEEP). */
+struct stele_store_have {
+	const struct stele_key *key;
+	uint32_t n;
+	bool *out;
+	void (*cb)(struct stele_store_have *h);
+	void *ctx;
+	enum stele_err err;
+	void *priv[8];
+};
+void stele_store_have(struct stele_store *store, struct stele_store_have *h);
+
+/* A digest over the keys (not bad) in an id range, equal on two disks that hold the same set:
+ * SHARDs are taken without their index, so that holders of different shards of a block agree. */
+struct stele_store_digest {
+	uint16_t pool;
+	struct stele_hash first, last;
+	uint32_t kinds;
+	void (*cb)(struct stele_store_digest *d);
+	void *ctx;
+	enum stele_err err;
+	struct stele_hash digest;
+	uint64_t keys;
+	uint64_t bytes;
+	void *priv[8];
+};
+void stele_store_digest(struct stele_store *store, struct stele_store_digest *d);
+
+/* ---- upkeep ---- */
+
+/* One scrub pass (N9): every live entry's CRCs; deep: every cell's SHA-256 against its row, rows
+ * against the descriptor, padding and record metas too. Throttled to bytes_per_s (0: none).
+ * Only one at a time: BUSY. Progress may be read at any time from the request. */
+struct stele_store_scrub {
+	bool deep;
+	uint64_t bytes_per_s;
+	void (*victim)(struct stele_store_scrub *s, const struct stele_key *key, const char *why);
+	void (*cb)(struct stele_store_scrub *s);
+	void *ctx;
+	enum stele_err err;
+	char detail[STELE_DETAIL_MAX];
+	uint64_t bytes_done, bytes_total, entries, victims;
+	void *priv[8];
+};
+void stele_store_scrub(struct stele_store *store, struct stele_store_scrub *s);
+void stele_store_scrub_cancel(struct stele_store *store);
+
+/* Marks a shard bad from outside (a reader's verified report was confirmed). */
+void stele_store_report_bad(struct stele_store *store, const struct stele_key *key);
+
+struct stele_store_status {
+	struct stele_store_identity identity;
+	uint64_t capacity, used, live; /* bytes: of the disk, in extents, of live entries */
+	uint64_t shards, refs, records, marks;
+	uint64_t bad;                  /* known victims still there */
+	uint64_t extents, extents_free;
+	bool full;
+	bool fenced;
+	char fence_reason[STELE_DETAIL_MAX];
+	uint64_t uptime_ns;            /* since open: P3's clock */
+};
+void stele_store_status(struct stele_store *store, struct stele_store_status *out);
+
+#endif
