@@ -143,15 +143,22 @@ struct stele_head_feed { /* D: slot2 after_lsn8 max4 want_meta1 */
 	bool want_meta;
 };
 
-struct stele_head_pg_digest { /* D: slot2 pool2 first32 last32 kinds4; reply: digest32 keys8 bytes8 */
+/* PG_DIGEST D: slot2 pool2 kinds4 n2 pg4[n] (ascending); reply head: n x { digest32 keys8 bytes8 }.
+ * One request covers many placement groups: an inventory costs a round trip per disk, not per group. */
+#define STELE_DIGEST_PGS_MAX 4096u
+#define STELE_DIGEST_LEN     48u
+struct stele_head_pg_digest {
 	uint16_t slot, pool;
-	struct stele_hash first, last;
 	uint32_t kinds;
+	uint16_t n;
+	const uint8_t *pgs; /* n * 4 bytes, little-endian */
 };
-struct stele_head_pg_digest_reply {
+struct stele_wire_digest {
 	struct stele_hash digest;
 	uint64_t keys, bytes;
 };
+void stele_write_digest(struct stele_writer *w, const struct stele_wire_digest *d);
+void stele_read_digest(struct stele_reader *r, struct stele_wire_digest *d);
 
 struct stele_wire_helper { /* node2 slot2 index1 */
 	uint16_t node, slot;
@@ -195,7 +202,6 @@ STELE_HEAD_CODEC(list)
 STELE_HEAD_CODEC(listed)
 STELE_HEAD_CODEC(feed)
 STELE_HEAD_CODEC(pg_digest)
-STELE_HEAD_CODEC(pg_digest_reply)
 STELE_HEAD_CODEC(rebuild)
 STELE_HEAD_CODEC(keep)
 STELE_HEAD_CODEC(report_bad)
