@@ -21,7 +21,7 @@
 #define STORAGE_LEDGER_SEGMENT_INDEX_H
 
 #include "storage/base/text.h"
-include "storage/ledger/chain_link.h"
+#include "storage/ledger/chain_link.h"
 
 #define STELE_INDEX_OBJECTS_MAX 64u
 #define STELE_INDEX_BLOCKS_MAX  (1u << 20)
