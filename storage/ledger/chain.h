@@ -15,11 +15,12 @@
 #include "storage/base/bytes.h"
 #include "storage/base/err.h"
 
-enum stele_chain_family { /* format (a segment's index): DO NOT CHANGE THESE VALUES */
-	                  STELE_FAMILY_BITCOIN = 1,
-	                  STELE_FAMILY_EVM = 2,
-	                  STELE_FAMILY_FABRIC = 3,
-	                  STELE_FAMILY_FISCO = 4,
+/* format (a segment's index): DO NOT CHANGE THESE VALUES */
+enum stele_chain_family {
+	STELE_FAMILY_BITCOIN = 1,
+	STELE_FAMILY_EVM = 2,
+	STELE_FAMILY_FABRIC = 3,
+	STELE_FAMILY_FISCO = 4,
 };
 
 /* A block that a chain is known by, and what another chain has at the same height. */

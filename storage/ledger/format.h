@@ -14,19 +14,20 @@
 
 #include "storage/ledger/chain.h"
 
-enum stele_format { /* format (a segment's index): DO NOT CHANGE THESE VALUES */
-	            STELE_FORMAT_UNKNOWN = 0,
-	            STELE_FORMAT_BITCOIN_BLK = 1, /* bitcoind's blk*.dat */
-	            STELE_FORMAT_BITCOIN_RAW = 2, /* one block, as `getblock 0` gives it */
-	            STELE_FORMAT_ERA1 = 3,
-	            STELE_FORMAT_ERE = 4,
-	            STELE_FORMAT_RLP = 5, /* geth export */
-	            STELE_FORMAT_RLP_GZIP = 6,
-	            STELE_FORMAT_GETH_FREEZER = 7,
-	            STELE_FORMAT_FABRIC = 8,
-	            STELE_FORMAT_FISCO = 9,
-	            STELE_FORMAT_CHAINMAKER = 10,
-	            STELE_FORMAT_ERA = 11, /* the consensus layer's: recognised, refused by name */
+/* format (a segment's index): DO NOT CHANGE THESE VALUES */
+enum stele_format {
+	STELE_FORMAT_UNKNOWN = 0,
+	STELE_FORMAT_BITCOIN_BLK = 1, /* bitcoind's blk*.dat */
+	STELE_FORMAT_BITCOIN_RAW = 2, /* one block, as `getblock 0` gives it */
+	STELE_FORMAT_ERA1 = 3,
+	STELE_FORMAT_ERE = 4,
+	STELE_FORMAT_RLP = 5, /* geth export */
+	STELE_FORMAT_RLP_GZIP = 6,
+	STELE_FORMAT_GETH_FREEZER = 7,
+	STELE_FORMAT_FABRIC = 8,
+	STELE_FORMAT_FISCO = 9,
+	STELE_FORMAT_CHAINMAKER = 10,
+	STELE_FORMAT_ERA = 11, /* the consensus layer's: recognised, refused by name */
 };
 
 #define STELE_XOR_KEY_LEN 8u
@@ -48,23 +49,23 @@ enum stele_format stele_format_detect(const void *front, size_t len, const char 
 
 /* ---- what a parser reports ---- */
 
-enum stele_part_kind { /* format (a segment's index): DO NOT CHANGE THESE VALUES */
-	               STELE_PART_BLOCK = 1, /* the whole block */
-	               STELE_PART_HEADER = 2,
-	               STELE_PART_BODY = 3,
-	               STELE_PART_RECEIPTS = 4,
-	               STELE_PART_DIFFICULTY = 5, /* total difficulty, 32 bytes little-endian */
-	               STELE_PART_PROOF = 6,
+/* format (a segment's index): DO NOT CHANGE THESE VALUES */
+enum stele_part_kind {
+	STELE_PART_BLOCK = 1, /* the whole block */
+	STELE_PART_HEADER = 2,
+	STELE_PART_BODY = 3,
+	STELE_PART_RECEIPTS = 4,
+	STELE_PART_DIFFICULTY = 5, /* total difficulty, 32 bytes little-endian */
+	STELE_PART_PROOF = 6,
 };
 
-enum stele_encoding { /* format (a segment's index): DO NOT CHANGE THESE VALUES */
-	              STELE_ENCODING_RAW = 0,
-	              STELE_ENCODING_XOR =
-	                  1, /* with the segment's 8-byte key, by offset in the object */
-	              STELE_ENCODING_SNAPPY_FRAMED = 2,
-	              STELE_ENCODING_SNAPPY = 3,
-	              STELE_ENCODING_GZIP =
-	                  4, /* offset and length count the inflated object's bytes */
+/* format (a segment's index): DO NOT CHANGE THESE VALUES */
+enum stele_encoding {
+	STELE_ENCODING_RAW = 0,
+	STELE_ENCODING_XOR = 1, /* with the segment's 8-byte key, by offset in the object */
+	STELE_ENCODING_SNAPPY_FRAMED = 2,
+	STELE_ENCODING_SNAPPY = 3,
+	STELE_ENCODING_GZIP = 4, /* offset and length count the inflated object's bytes */
 };
 
 /* A place in a segment's file. */
