@@ -27,10 +27,13 @@ enum stele_op_kind {
 	STELE_OP_READV = 1, /* fd, iov, niov, off. Reads until full or end of file; result: bytes */
 	STELE_OP_WRITEV,    /* fd, iov, niov, off, flags DSYNC. Writes everything or fails */
 	STELE_OP_SYNC,      /* fd: fdatasync; of a directory: fsync. Never retried after an error */
-	STELE_OP_CLOSE,     /* fd. For a socket: pending ops on it end with -ECANCELED */
+	STELE_OP_CLOSE,     /* fd. Submitted on a socket: pending ops on it end with -ECANCELED; on a
+	                     * file: those pending are performed first. Its callback comes last.
+	                     * By call: nothing may be pending on fd */
 	/* asynchronous only */
 	STELE_OP_ACCEPT,    /* fd of LISTEN; result: a socket; path_buf (if set): the peer's address */
 	STELE_OP_CONNECT,   /* path "host:port"; result: a socket */
+	/* At most one RECV or ACCEPT and one SEND are under way on a socket. */
 	STELE_OP_RECV,      /* fd, iov, niov: result 1... bytes as they come, 0 at the end */
 	STELE_OP_SEND,      /* fd, iov, niov: sends everything or fails; result: bytes */
 	STELE_OP_TIMER,     /* off: absolute time of stele_env_now; result 0, or -ECANCELED */
@@ -199,5 +202,9 @@ STELE_MUST_USE enum stele_err stele_file_list(struct stele_env *env, const char 
 STELE_MUST_USE enum stele_err stele_file_mkdirs(struct stele_env *env, const char *dir,
 						uint32_t mode);
 void stele_list_finish(struct stele_list *list);
+/* For implementations: appends a copy of name, false when there is no memory; puts the names from
+ * `first` on in ascending order of bytes. */
+bool stele_list_add(struct stele_list *list, const char *name);
+void stele_list_sort(struct stele_list *list, size_t first);
 
 #endif

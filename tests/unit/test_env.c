@@ -1,0 +1,987 @@
+/*
+ * Goal: every real env keeps the contract of env.h. One suite, run on io_uring and on threads: each
+ * callback fires exactly once, on the loop's thread, never inside submit or cancel; transfers are
+ * whole; closing and cancelling end what is under way; only post and stop cross threads.
+ */
+#include <criterion/criterion.h>
+#include <criterion/parameterized.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <semaphore.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/time.h>
+#include <unistd.h>
+
+#include "storage/io/env.h"
+
+#define MS 1000000ull
+
+typedef enum stele_err maker(const struct stele_env_opts *opts, struct stele_env **out);
+static maker *const makers[] = {stele_env_threads_create};
+static int maker_index[] = {0};
+
+#define ENV_TEST(name)                                                                             \
+	ParameterizedTestParameters(env, name)                                                     \
+	{                                                                                          \
+		return cr_make_param_array(int, maker_index,                                       \
+		                           sizeof(maker_index) / sizeof(maker_index[0]));          \
+	}                                                                                          \
+	ParameterizedTest(int *which, env, name)
+
+/* One test's world: an env, a directory, and the count of callbacks still to come. */
+static struct stele_env *env;
+static pthread_t loop_thread;
+static int waiting;
+static bool inside; /* a submit or cancel: no callback may run */
+static char dir[64];
+
+static void set_up(int which, uint32_t depth)
+{
+	struct stele_env_opts opts = {.depth = depth};
+	enum stele_err err = makers[which](&opts, &env);
+	if (err != STELE_OK && which == 1)
+		cr_skip_test("io_uring is refused here: %s", stele_detail());
+	cr_assert_eq(err, STELE_OK, "%s", stele_detail());
+	loop_thread = pthread_self();
+	waiting = 0;
+	const char *base = getenv("TMPDIR");
+	snprintf(dir, sizeof(dir), "%.40s/stele-env-XXXXXX", base ? base : "/tmp");
+	cr_assert(mkdtemp(dir));
+}
+
+static void tear_down(void)
+{
+	struct stele_list list = {0};
+	cr_assert_eq(stele_file_list(env, dir, &list), STELE_OK);
+	for (size_t i = 0; i < list.n; i++) {
+		char path[512];
+		snprintf(path, sizeof(path), "%s/%s", dir, list.name[i]);
+		cr_assert_eq(remove(path), 0);
+	}
+	stele_list_finish(&list);
+	rmdir(dir);
+	stele_env_destroy(env);
+}
+
+static const char *in_dir(const char *name)
+{
+	static char path[4][512];
+	static int turn;
+	turn = (turn + 1) % 4;
+	snprintf(path[turn], sizeof(path[turn]), "%s/%s", dir, name);
+	return path[turn];
+}
+
+/* An operation under test: counts its callbacks. */
+struct probe {
+	struct stele_op op;
+	struct iovec iov[4];
+	int fired;
+	int order;
+};
+static int order_next;
+
+static void probe_cb(struct stele_op *op)
+{
+	struct probe *p = op->ctx;
+	cr_assert(!inside, "a callback inside submit or cancel");
+	cr_assert(pthread_equal(pthread_self(), loop_thread));
+	cr_assert(!stele_op_pending(op));
+	p->fired++;
+	p->order = order_next++;
+	if (--waiting == 0)
+		stele_env_stop(env);
+}
+
+static void submit(struct probe *p)
+{
+	p->op.cb = probe_cb;
+	p->op.ctx = p;
+	if (p->op.niov && p->op.iov == NULL)
+		p->op.iov = p->iov;
+	waiting++;
+	inside = true;
+	stele_env_submit(env, &p->op);
+	inside = false;
+	cr_assert(stele_op_pending(&p->op));
+}
+
+static void cancel(struct probe *p)
+{
+	inside = true;
+	stele_env_cancel(env, &p->op);
+	inside = false;
+}
+
+static void run_all(void)
+{
+	if (waiting > 0)
+		stele_env_run(env);
+	cr_assert_eq(waiting, 0);
+}
+
+static int64_t run_one(struct probe *p)
+{
+	int before = p->fired;
+	submit(p);
+	run_all();
+	cr_assert_eq(p->fired, before + 1);
+	return p->op.result;
+}
+
+static struct probe transfer(enum stele_op_kind kind, int fd, void *buf, size_t len, uint64_t off)
+{
+	return (struct probe){.op = {.kind = kind, .fd = fd, .niov = 1, .off = off},
+	                      .iov = {{.iov_base = buf, .iov_len = len}}};
+}
+
+static int64_t close_async(int fd)
+{
+	struct probe p = {.op = {.kind = STELE_OP_CLOSE, .fd = fd}};
+	return run_one(&p);
+}
+
+static int open_file(const char *name, uint32_t flags)
+{
+	int fd = -1;
+	cr_assert_eq(stele_file_open(env, in_dir(name), flags, 0, &fd), STELE_OK, "%s",
+	             stele_detail());
+	return fd;
+}
+
+static int listen_any(char addr[STELE_ADDR_MAX])
+{
+	struct stele_op op = {.kind = STELE_OP_LISTEN, .path = "127.0.0.1:0", .path_buf = addr};
+	int64_t fd = stele_env_call(env, &op);
+	cr_assert_geq(fd, 0);
+	return (int)fd;
+}
+
+/* A connected pair of sockets. */
+static void connect_pair(int fd[2])
+{
+	char addr[STELE_ADDR_MAX], peer[STELE_ADDR_MAX];
+	int listener = listen_any(addr);
+	struct probe accept = {.op = {.kind = STELE_OP_ACCEPT, .fd = listener, .path_buf = peer}};
+	struct probe connect = {.op = {.kind = STELE_OP_CONNECT, .path = addr}};
+	submit(&accept);
+	submit(&connect);
+	run_all();
+	cr_assert_geq(accept.op.result, 0);
+	cr_assert_geq(connect.op.result, 0);
+	cr_assert_eq(strncmp(peer, "127.0.0.1:", 10), 0);
+	fd[0] = (int)accept.op.result;
+	fd[1] = (int)connect.op.result;
+	cr_assert_eq(close_async(listener), 0);
+}
+
+/* Files */
+
+ENV_TEST(write_and_read)
+{
+	set_up(*which, 0);
+	int fd = open_file("f", STELE_OPEN_WRITE | STELE_OPEN_CREATE);
+	char out[] = "hello, extent", in[64] = {0};
+	struct probe w = {.op = {.kind = STELE_OP_WRITEV,
+	                         .fd = fd,
+	                         .niov = 3,
+	                         .off = 5,
+	                         .flags = STELE_WRITE_DSYNC},
+	                  .iov = {{out, 5}, {out + 5, 1}, {out + 6, 7}}};
+	cr_assert_eq(run_one(&w), 13);
+	struct probe r = transfer(STELE_OP_READV, fd, in, 13, 5);
+	cr_assert_eq(run_one(&r), 13);
+	cr_assert_str_eq(in, out);
+	r = transfer(STELE_OP_READV, fd, in, sizeof(in), 10);
+	cr_assert_eq(run_one(&r), 8, "up to the end of the file");
+	r = transfer(STELE_OP_READV, fd, in, sizeof(in), 18);
+	cr_assert_eq(run_one(&r), 0);
+	r = transfer(STELE_OP_READV, fd, in, 0, 0);
+	cr_assert_eq(run_one(&r), 0);
+	struct probe s = {.op = {.kind = STELE_OP_SYNC, .fd = fd}};
+	cr_assert_eq(run_one(&s), 0);
+	cr_assert_eq(close_async(fd), 0);
+	int d = -1;
+	cr_assert_eq(stele_file_open(env, dir, STELE_OPEN_DIR, 0, &d), STELE_OK);
+	s.op.fd = d;
+	cr_assert_eq(run_one(&s), 0, "a directory");
+	cr_assert_eq(close_async(d), 0);
+	tear_down();
+}
+
+ENV_TEST(errors_are_results)
+{
+	set_up(*which, 0);
+	char byte = 'x';
+	close(open_file("f", STELE_OPEN_WRITE | STELE_OPEN_CREATE));
+	int fd = open_file("f", STELE_OPEN_READ);
+	struct probe p = transfer(STELE_OP_WRITEV, fd, &byte, 1, 0);
+	cr_assert_eq(run_one(&p), -EBADF);
+	close(fd);
+	p = transfer(STELE_OP_READV, 1000, &byte, 1, 0);
+	cr_assert_eq(run_one(&p), -EBADF);
+	p = (struct probe){.op = {.kind = STELE_OP_SYNC, .fd = 1000}};
+	cr_assert_eq(run_one(&p), -EBADF);
+	cr_assert_eq(close_async(1000), -EBADF);
+	p = (struct probe){.op = {.kind = STELE_OP_CONNECT, .path = "no port"}};
+	cr_assert_eq(run_one(&p), -EINVAL);
+	p = (struct probe){.op = {.kind = STELE_OP_CONNECT, .path = "127.0.0.1:65536"}};
+	cr_assert_eq(run_one(&p), -EINVAL);
+	tear_down();
+}
+
+ENV_TEST(direct_io_reads_to_an_odd_end)
+{
+	set_up(*which, 0);
+	enum { LEN = 3 * STELE_PAGE };
+	uint8_t *buf;
+	cr_assert_eq(posix_memalign((void **)&buf, STELE_PAGE, 2 * LEN), 0);
+	for (int i = 0; i < LEN; i++)
+		buf[i] = (uint8_t)(i * 7 + i / 256);
+	int fd = open_file("f", STELE_OPEN_WRITE | STELE_OPEN_CREATE | STELE_OPEN_DIRECT);
+	struct probe p = transfer(STELE_OP_WRITEV, fd, buf, LEN, 0);
+	p.op.flags = STELE_WRITE_DSYNC;
+	cr_assert_eq(run_one(&p), LEN);
+	static const int sizes[] = {LEN, LEN - 1, LEN - STELE_PAGE + 5, 100, 0};
+	for (size_t i = 0; i < sizeof(sizes) / sizeof(sizes[0]); i++) {
+		struct stele_op cut = {.kind = STELE_OP_TRUNCATE, .fd = fd, .len = sizes[i]};
+		cr_assert_eq(stele_env_call(env, &cut), 0);
+		memset(buf + LEN, 0xee, LEN);
+		p = transfer(STELE_OP_READV, fd, buf + LEN, LEN, 0);
+		cr_assert_eq(run_one(&p), sizes[i]);
+		cr_assert_eq(memcmp(buf, buf + LEN, sizes[i]), 0);
+		/* and by call */
+		p = transfer(STELE_OP_READV, fd, buf + LEN, LEN, 0);
+		p.op.iov = p.iov;
+		cr_assert_eq(stele_env_call(env, &p.op), sizes[i]);
+	}
+	close_async(fd);
+	free(buf);
+	tear_down();
+}
+
+ENV_TEST(more_iovecs_than_one_call_takes)
+{
+	set_up(*which, 0);
+	enum { N = 2500 };
+	uint8_t *bytes = malloc(2 * N * 3);
+	struct iovec *iov = malloc(N * sizeof(*iov));
+	for (int i = 0; i < N * 3; i++)
+		bytes[i] = (uint8_t)(i * 31);
+	int fd = open_file("f", STELE_OPEN_WRITE | STELE_OPEN_CREATE);
+	for (int reads = 0; reads < 2; reads++) {
+		for (int i = 0; i < N; i++)
+			iov[i] = (struct iovec){bytes + (reads ? N * 3 : 0) + i * 3, 3};
+		struct probe p = {.op = {.kind = reads ? STELE_OP_READV : STELE_OP_WRITEV,
+		                         .fd = fd,
+		                         .iov = iov,
+		                         .niov = N,
+		                         .off = 1}};
+		cr_assert_eq(run_one(&p), N * 3);
+	}
+	cr_assert_eq(memcmp(bytes, bytes + N * 3, N * 3), 0);
+	close_async(fd);
+	free(iov);
+	free(bytes);
+	tear_down();
+}
+
+/* Random overlapping-free writes and reads, far more than fit the kernel's queue, against a plain
+ * array. */
+ENV_TEST(many_at_once_against_a_model)
+{
+	set_up(*which, 8);
+	enum { SLOTS = 600, LEN = 512 };
+	static uint8_t model[SLOTS][LEN], seen[SLOTS][LEN];
+	static struct probe p[SLOTS];
+	int fd = open_file("f", STELE_OPEN_WRITE | STELE_OPEN_CREATE);
+	srand(7);
+	for (int round = 0; round < 6; round++) {
+		for (int i = 0; i < SLOTS; i++) {
+			if (round > 0 && rand() % 2) {
+				memset(seen[i], 0xee, LEN);
+				p[i] =
+				    transfer(STELE_OP_READV, fd, seen[i], LEN, (uint64_t)i * LEN);
+			} else {
+				memset(model[i], rand(), LEN);
+				p[i] =
+				    transfer(STELE_OP_WRITEV, fd, model[i], LEN, (uint64_t)i * LEN);
+			}
+			submit(&p[i]);
+		}
+		run_all();
+		for (int i = 0; i < SLOTS; i++) {
+			cr_assert_eq(p[i].fired, 1);
+			cr_assert_eq(p[i].op.result, LEN);
+			if (p[i].op.kind == STELE_OP_READV)
+				cr_assert_eq(memcmp(seen[i], model[i], LEN), 0);
+		}
+	}
+	close_async(fd);
+	tear_down();
+}
+
+ENV_TEST(close_waits_for_the_file)
+{
+	set_up(*which, 4);
+	enum { N = 40 };
+	static struct probe w[N];
+	static uint8_t bytes[65536];
+	int fd = open_file("f", STELE_OPEN_WRITE | STELE_OPEN_CREATE);
+	for (int i = 0; i < N; i++) {
+		w[i] = transfer(STELE_OP_WRITEV, fd, bytes, sizeof(bytes), i * sizeof(bytes));
+		submit(&w[i]);
+	}
+	struct probe c = {.op = {.kind = STELE_OP_CLOSE, .fd = fd}};
+	submit(&c);
+	run_all();
+	cr_assert_eq(c.op.result, 0);
+	for (int i = 0; i < N; i++) {
+		cr_assert_eq(w[i].op.result, sizeof(bytes));
+		cr_assert_lt(w[i].order, c.order);
+	}
+	cr_assert_eq(fcntl(fd, F_GETFD), -1, "closed in fact");
+	tear_down();
+}
+
+/* Timers */
+
+ENV_TEST(timers_fire_in_order)
+{
+	set_up(*which, 0);
+	enum { N = 300 };
+	static struct probe t[N];
+	srand(3);
+	uint64_t start = stele_env_now(env);
+	for (int i = 0; i < N; i++) {
+		t[i] = (struct probe){
+		    .op = {.kind = STELE_OP_TIMER, .off = start + (uint64_t)(rand() % 30) * MS}};
+		submit(&t[i]);
+	}
+	for (int i = 0; i < N; i += 3)
+		cancel(&t[i]);
+	run_all();
+	for (int i = 0; i < N; i++) {
+		cr_assert_eq(t[i].fired, 1);
+		cr_assert_eq(t[i].op.result, i % 3 == 0 ? -ECANCELED : 0);
+		for (int j = 0; j < i; j++) {
+			if (i % 3 == 0 || j % 3 == 0 || t[i].op.off == t[j].op.off)
+				continue;
+			cr_assert_eq(t[i].op.off < t[j].op.off, t[i].order < t[j].order);
+		}
+	}
+	cr_assert_geq(stele_env_now(env), start);
+	tear_down();
+}
+
+ENV_TEST(a_timer_is_never_early)
+{
+	set_up(*which, 0);
+	for (int i = 0; i < 5; i++) {
+		uint64_t at = stele_env_now(env) + 3 * MS + 12345;
+		struct probe t = {.op = {.kind = STELE_OP_TIMER, .off = at}};
+		cr_assert_eq(run_one(&t), 0);
+		cr_assert_geq(stele_env_now(env), at);
+	}
+	struct probe past = {.op = {.kind = STELE_OP_TIMER, .off = 0}};
+	cr_assert_eq(run_one(&past), 0);
+	tear_down();
+}
+
+/* Workers */
+
+static sem_t gate;
+
+static void work_wait(struct stele_op *op)
+{
+	cr_assert(!pthread_equal(pthread_self(), loop_thread));
+	sem_wait(&gate);
+	op->result = 42;
+}
+
+static void work_open(struct stele_op *op)
+{
+	(void)op;
+	sem_post(&gate);
+	sem_post(&gate);
+	sem_post(&gate);
+}
+
+ENV_TEST(long_work_does_not_hold_up_short_work)
+{
+	set_up(*which, 0);
+	sem_init(&gate, 0, 0);
+	struct probe slow[3] = {0}, quick = {.op = {.kind = STELE_OP_WORK, .work = work_open}};
+	for (int i = 0; i < 3; i++) { /* more than there are threads */
+		slow[i].op = (struct stele_op){
+		    .kind = STELE_OP_WORK, .work = work_wait, .flags = STELE_WORK_LONG};
+		submit(&slow[i]);
+	}
+	submit(&quick);
+	run_all(); /* would hang if one queue served both */
+	cr_assert_eq(quick.op.result, 0);
+	for (int i = 0; i < 3; i++)
+		cr_assert_eq(slow[i].op.result, 42);
+	tear_down();
+}
+
+ENV_TEST(queued_work_can_be_cancelled)
+{
+	set_up(*which, 0);
+	sem_init(&gate, 0, 0);
+	enum { N = 12 };
+	static struct probe w[N];
+	for (int i = 0; i < N; i++) {
+		w[i] = (struct probe){.op = {.kind = STELE_OP_WORK, .work = work_wait}};
+		submit(&w[i]);
+	}
+	for (int i = 0; i < N; i++)
+		cancel(&w[i]);
+	for (int i = 0; i < N; i++)
+		sem_post(&gate);
+	run_all();
+	int cancelled = 0;
+	for (int i = 0; i < N; i++) {
+		cr_assert_eq(w[i].fired, 1);
+		cancelled += w[i].op.result == -ECANCELED;
+		cr_assert(w[i].op.result == -ECANCELED || w[i].op.result == 42);
+	}
+	cr_assert_geq(cancelled, N - 2, "only what a worker had begun runs");
+	tear_down();
+}
+
+/* Workers may call. */
+static void work_call(struct stele_op *op)
+{
+	struct probe *p = op->ctx;
+	struct iovec iov = {.iov_base = p, .iov_len = 8};
+	struct stele_op w = {.kind = STELE_OP_WRITEV,
+	                     .fd = (int)op->off,
+	                     .iov = &iov,
+	                     .niov = 1,
+	                     .off = op->len * 8,
+	                     .flags = STELE_WRITE_DSYNC};
+	op->result = stele_env_call(env, &w);
+}
+
+ENV_TEST(workers_may_call)
+{
+	set_up(*which, 0);
+	enum { N = 32 };
+	static struct probe w[N];
+	int fd = open_file("f", STELE_OPEN_WRITE | STELE_OPEN_CREATE);
+	for (int i = 0; i < N; i++) {
+		w[i] = (struct probe){.op = {.kind = STELE_OP_WORK,
+		                             .work = work_call,
+		                             .flags = i % 2 ? STELE_WORK_LONG : 0,
+		                             .off = (uint64_t)fd,
+		                             .len = (uint64_t)i}};
+		submit(&w[i]);
+	}
+	run_all();
+	for (int i = 0; i < N; i++)
+		cr_assert_eq(w[i].op.result, 8);
+	close_async(fd);
+	tear_down();
+}
+
+/* post and stop */
+
+enum { POSTERS = 4, POSTS = 500 };
+struct posted {
+	struct stele_msg msg;
+	int poster;
+	int seq;
+};
+static struct posted posted[POSTERS][POSTS];
+static int posted_n;
+static int posted_next[POSTERS];
+
+static void posted_run(struct stele_msg *msg)
+{
+	struct posted *p = (struct posted *)msg;
+	cr_assert(pthread_equal(pthread_self(), loop_thread));
+	cr_assert_eq(p->seq, posted_next[p->poster]++, "in order for each thread");
+	if (++posted_n == POSTERS * POSTS)
+		stele_env_stop(env);
+}
+
+static void *poster(void *arg)
+{
+	struct posted *p = arg;
+	for (int i = 0; i < POSTS; i++)
+		stele_env_post(env, &p[i].msg);
+	return NULL;
+}
+
+ENV_TEST(post_from_many_threads)
+{
+	set_up(*which, 0);
+	pthread_t thread[POSTERS];
+	for (int i = 0; i < POSTERS; i++) {
+		for (int j = 0; j < POSTS; j++)
+			posted[i][j] =
+			    (struct posted){.msg = {.run = posted_run}, .poster = i, .seq = j};
+		pthread_create(&thread[i], NULL, poster, posted[i]);
+	}
+	stele_env_run(env);
+	for (int i = 0; i < POSTERS; i++)
+		pthread_join(thread[i], NULL);
+	cr_assert_eq(posted_n, POSTERS * POSTS);
+	tear_down();
+}
+
+static void on_alarm(int signal)
+{
+	(void)signal;
+	stele_env_stop(env);
+}
+
+ENV_TEST(stop_from_a_signal_handler)
+{
+	set_up(*which, 0);
+	stele_env_stop(env); /* before run: it returns at once */
+	stele_env_run(env);
+	signal(SIGALRM, on_alarm);
+	for (int i = 0; i < 3; i++) {
+		struct itimerval in_5ms = {.it_value = {.tv_usec = 5000}};
+		setitimer(ITIMER_REAL, &in_5ms, NULL);
+		stele_env_run(env); /* waits for nothing but the signal */
+	}
+	tear_down();
+}
+
+static void *run_elsewhere(void *arg)
+{
+	loop_thread = pthread_self();
+	stele_env_run(arg);
+	return NULL;
+}
+
+ENV_TEST(a_loop_on_another_thread)
+{
+	set_up(*which, 0);
+	char byte = 'x';
+	int fd = open_file("f", STELE_OPEN_WRITE | STELE_OPEN_CREATE);
+	struct probe w = transfer(STELE_OP_WRITEV, fd, &byte, 1, 0);
+	submit(&w); /* before the loop runs: from the thread that made the env */
+	pthread_t thread;
+	pthread_create(&thread, NULL, run_elsewhere, env);
+	pthread_join(thread, NULL);
+	cr_assert_eq(w.op.result, 1);
+	close(fd);
+	tear_down();
+}
+
+/* Sockets */
+
+ENV_TEST(a_stream_arrives_whole)
+{
+	set_up(*which, 0);
+	enum { LEN = 5000001 };
+	uint8_t *out = malloc(LEN), *in = malloc(LEN);
+	for (int i = 0; i < LEN; i++)
+		out[i] = (uint8_t)(i * 2654435761u >> 13);
+	int fd[2];
+	connect_pair(fd);
+	struct probe send = {.op = {.kind = STELE_OP_SEND, .fd = fd[0], .niov = 3},
+	                     .iov = {{out, 1}, {out + 1, 3000000}, {out + 3000001, 2000000}}};
+	submit(&send);
+	srand(5);
+	size_t got = 0;
+	while (got < LEN) {
+		size_t want = 1 + (size_t)rand() % 300000;
+		size_t half = want / 2;
+		struct probe recv = {.op = {.kind = STELE_OP_RECV, .fd = fd[1], .niov = 2}};
+		if (want > LEN - got)
+			want = LEN - got, half = 0;
+		recv.iov[0] = (struct iovec){in + got, want - half};
+		recv.iov[1] = (struct iovec){in + got + want - half, half};
+		waiting = 0; /* run until this one is in */
+		submit(&recv);
+		stele_env_run(env);
+		if (!recv.fired) { /* the SEND ended first */
+			cr_assert_eq(send.fired, 1);
+			waiting = 1;
+			stele_env_run(env);
+		}
+		cr_assert_eq(recv.fired, 1);
+		cr_assert_gt(recv.op.result, 0);
+		cr_assert_leq((size_t)recv.op.result, want);
+		got += (size_t)recv.op.result;
+	}
+	if (!send.fired) {
+		waiting = 1;
+		run_all();
+	}
+	cr_assert_eq(send.op.result, LEN);
+	cr_assert_eq(memcmp(in, out, LEN), 0);
+	close_async(fd[0]);
+	struct probe end = transfer(STELE_OP_RECV, fd[1], in, 1, 0);
+	cr_assert_eq(run_one(&end), 0, "the end of the stream");
+	close_async(fd[1]);
+	free(out);
+	free(in);
+	tear_down();
+}
+
+ENV_TEST(names_are_looked_up)
+{
+	set_up(*which, 0);
+	char addr[STELE_ADDR_MAX], name[STELE_ADDR_MAX + 16];
+	int listener = listen_any(addr);
+	snprintf(name, sizeof(name), "localhost%s", strrchr(addr, ':'));
+	struct probe c = {.op = {.kind = STELE_OP_CONNECT, .path = name}};
+	int64_t fd = run_one(&c);
+	cr_assert_geq(fd, 0);
+	close_async((int)fd);
+	c.op.path = name;
+	submit(&c);
+	cancel(&c); /* while it is being looked up, or just after */
+	run_all();
+	cr_assert(c.op.result == -ECANCELED || c.op.result >= 0);
+	if (c.op.result >= 0)
+		close_async((int)c.op.result);
+	close_async(listener);
+	tear_down();
+}
+
+ENV_TEST(nobody_listens)
+{
+	set_up(*which, 0);
+	char addr[STELE_ADDR_MAX];
+	int listener = listen_any(addr);
+	struct stele_op twice = {.kind = STELE_OP_LISTEN, .path = addr};
+	cr_assert_eq(stele_env_call(env, &twice), -EADDRINUSE);
+	close_async(listener);
+	struct probe c = {.op = {.kind = STELE_OP_CONNECT, .path = addr}};
+	cr_assert_eq(run_one(&c), -ECONNREFUSED);
+	tear_down();
+}
+
+ENV_TEST(a_gone_peer_is_an_error_and_no_signal)
+{
+	set_up(*which, 0);
+	int fd[2];
+	connect_pair(fd);
+	struct linger hard = {.l_onoff = 1};
+	setsockopt(fd[0], SOL_SOCKET, SO_LINGER, &hard, sizeof(hard));
+	close_async(fd[0]); /* a reset */
+	static uint8_t bytes[65536];
+	struct probe r = transfer(STELE_OP_RECV, fd[1], bytes, 1, 0);
+	cr_assert_eq(run_one(&r), -ECONNRESET);
+	for (int i = 0; i < 2; i++) {
+		struct probe s = transfer(STELE_OP_SEND, fd[1], bytes, sizeof(bytes), 0);
+		cr_assert_eq(run_one(&s), -EPIPE);
+	}
+	close_async(fd[1]);
+	tear_down();
+}
+
+ENV_TEST(closing_a_socket_ends_what_is_pending_on_it)
+{
+	set_up(*which, 0);
+	char addr[STELE_ADDR_MAX];
+	int listener = listen_any(addr);
+	struct probe accept = {.op = {.kind = STELE_OP_ACCEPT, .fd = listener}};
+	submit(&accept);
+	int fd[2];
+	waiting = 0;
+	connect_pair(fd);
+	uint8_t byte;
+	static uint8_t big[8 << 20];
+	struct probe recv = transfer(STELE_OP_RECV, fd[0], &byte, 1, 0);
+	struct probe send = transfer(STELE_OP_SEND, fd[0], big, sizeof(big), 0);
+	struct probe close[2] = {{.op = {.kind = STELE_OP_CLOSE, .fd = fd[0]}},
+	                         {.op = {.kind = STELE_OP_CLOSE, .fd = listener}}};
+	submit(&recv);
+	submit(&send);
+	/* let them reach the kernel, and the SEND fill the pipe */
+	struct probe t = {.op = {.kind = STELE_OP_TIMER, .off = stele_env_now(env) + 20 * MS}};
+	waiting = 0;
+	run_one(&t);
+	cr_assert_eq(accept.fired + recv.fired + send.fired, 0);
+	waiting = 3;
+	submit(&close[0]);
+	submit(&close[1]);
+	run_all();
+	cr_assert_eq(accept.op.result, -ECANCELED);
+	cr_assert_eq(recv.op.result, -ECANCELED);
+	cr_assert_eq(send.op.result, -ECANCELED);
+	cr_assert_eq(close[0].op.result, 0);
+	cr_assert_eq(close[1].op.result, 0);
+	cr_assert_lt(recv.order, close[0].order);
+	cr_assert_lt(send.order, close[0].order);
+	cr_assert_lt(accept.order, close[1].order);
+	close_async(fd[1]);
+	tear_down();
+}
+
+ENV_TEST(cancelling_on_sockets)
+{
+	set_up(*which, 0);
+	char addr[STELE_ADDR_MAX];
+	int listener = listen_any(addr);
+	int fd[2];
+	connect_pair(fd);
+	uint8_t byte;
+	for (int late = 0; late < 2; late++) {
+		struct probe accept = {.op = {.kind = STELE_OP_ACCEPT, .fd = listener}};
+		struct probe recv = transfer(STELE_OP_RECV, fd[0], &byte, 1, 0);
+		submit(&accept);
+		submit(&recv);
+		if (late) { /* in the kernel by now */
+			struct probe t = {
+			    .op = {.kind = STELE_OP_TIMER, .off = stele_env_now(env) + 5 * MS}};
+			waiting = 0;
+			run_one(&t);
+			waiting = 2;
+		}
+		cancel(&recv);
+		cancel(&accept);
+		cancel(&accept); /* twice does no harm */
+		run_all();
+		cr_assert_eq(recv.op.result, -ECANCELED);
+		cr_assert_eq(accept.op.result, -ECANCELED);
+		cr_assert_eq(recv.fired, 1);
+		cr_assert_eq(accept.fired, 1);
+		cancel(&recv); /* not under way: nothing */
+	}
+	/* the socket still works */
+	uint8_t x = 'x';
+	struct probe send = transfer(STELE_OP_SEND, fd[1], &x, 1, 0);
+	struct probe recv = transfer(STELE_OP_RECV, fd[0], &byte, 1, 0);
+	submit(&send);
+	submit(&recv);
+	run_all();
+	cr_assert_eq(recv.op.result, 1);
+	cr_assert_eq(byte, 'x');
+	close_async(fd[0]);
+	close_async(fd[1]);
+	close_async(listener);
+	tear_down();
+}
+
+/* Sockets that sleep must not keep disk operations out of the kernel. */
+ENV_TEST(idle_receivers_do_not_block_the_disk)
+{
+	set_up(*which, 4);
+	enum { N = 24 };
+	static struct probe recv[N];
+	static uint8_t byte[N];
+	int fd[N][2];
+	for (int i = 0; i < N; i++) {
+		connect_pair(fd[i]);
+		recv[i] = transfer(STELE_OP_RECV, fd[i][0], &byte[i], 1, 0);
+	}
+	for (int i = 0; i < N; i++)
+		submit(&recv[i]);
+	int file = open_file("f", STELE_OPEN_WRITE | STELE_OPEN_CREATE);
+	uint8_t x = 'x';
+	struct probe w = transfer(STELE_OP_WRITEV, file, &x, 1, 0);
+	waiting = 0;
+	cr_assert_eq(run_one(&w), 1);
+	close(file);
+	waiting = N;
+	for (int i = 0; i < N; i++)
+		cancel(&recv[i]);
+	run_all();
+	for (int i = 0; i < N; i++) {
+		cr_assert_eq(recv[i].op.result, -ECANCELED);
+		close_async(fd[i][0]);
+		close_async(fd[i][1]);
+	}
+	tear_down();
+}
+
+/* Random operations and random cancels: every callback comes exactly once, with a lawful result. */
+ENV_TEST(a_storm_of_cancels)
+{
+	set_up(*which, 8);
+	enum { N = 400 };
+	static struct probe p[N];
+	static uint8_t bytes[4096];
+	int file = open_file("f", STELE_OPEN_WRITE | STELE_OPEN_CREATE);
+	int fd[2];
+	connect_pair(fd);
+	char addr[STELE_ADDR_MAX];
+	int listener = listen_any(addr);
+	sem_init(&gate, 0, N * 4);
+	srand(11);
+	for (int round = 0; round < 4; round++) {
+		int recv_at = rand() % N, accept_at = rand() % N;
+		for (int i = 0; i < N; i++) {
+			int kind = rand() % 5;
+			if (i == recv_at)
+				p[i] = transfer(STELE_OP_RECV, fd[0], bytes, 1, 0);
+			else if (i == accept_at)
+				p[i] =
+				    (struct probe){.op = {.kind = STELE_OP_ACCEPT, .fd = listener}};
+			else if (kind == 0)
+				p[i] = (struct probe){.op = {.kind = STELE_OP_TIMER,
+				                             .off = stele_env_now(env) +
+				                                    (uint64_t)(rand() % 5) * MS}};
+			else if (kind == 1)
+				p[i] = (struct probe){
+				    .op = {.kind = STELE_OP_WORK, .work = work_wait}};
+			else if (kind == 2)
+				p[i] = (struct probe){.op = {.kind = STELE_OP_SYNC, .fd = file}};
+			else
+				p[i] = transfer(STELE_OP_WRITEV, file, bytes, sizeof(bytes),
+				                (uint64_t)(rand() % 64) * sizeof(bytes));
+			submit(&p[i]);
+			if (rand() % 3 == 0)
+				cancel(&p[rand() % (i + 1)]);
+		}
+		cancel(&p[recv_at]);
+		cancel(&p[accept_at]);
+		run_all();
+		for (int i = 0; i < N; i++) {
+			cr_assert_eq(p[i].fired, 1);
+			int64_t r = p[i].op.result;
+			cr_assert(r >= 0 || r == -ECANCELED, "%lld", (long long)r);
+		}
+	}
+	close_async(file);
+	close_async(fd[0]);
+	close_async(fd[1]);
+	close_async(listener);
+	tear_down();
+}
+
+/* By call */
+
+ENV_TEST(calls)
+{
+	set_up(*which, 0);
+	struct stele_op op = {.kind = STELE_OP_MKDIR, .path = in_dir("d"), .len = 0700};
+	cr_assert_eq(stele_env_call(env, &op), 0);
+	cr_assert_eq(stele_env_call(env, &op), -EEXIST);
+	int fd = open_file("b", STELE_OPEN_WRITE | STELE_OPEN_CREATE | STELE_OPEN_EXCL);
+	op = (struct stele_op){.kind = STELE_OP_OPEN,
+	                       .path = in_dir("b"),
+	                       .flags = STELE_OPEN_WRITE | STELE_OPEN_CREATE | STELE_OPEN_EXCL};
+	cr_assert_eq(stele_env_call(env, &op), -EEXIST);
+	op = (struct stele_op){.kind = STELE_OP_OPEN, .path = in_dir("none")};
+	cr_assert_eq(stele_env_call(env, &op), -ENOENT);
+	op = (struct stele_op){.kind = STELE_OP_FALLOC, .fd = fd, .off = 4096, .len = 8192};
+	cr_assert_eq(stele_env_call(env, &op), 0);
+	struct stele_stat st;
+	cr_assert_eq(stele_file_stat(env, in_dir("b"), &st), STELE_OK);
+	cr_assert_eq(st.size, 12288u);
+	cr_assert(!st.is_dir);
+	cr_assert_gt(st.disk_total, st.disk_free);
+	op = (struct stele_op){.kind = STELE_OP_TRUNCATE, .fd = fd, .len = 5};
+	cr_assert_eq(stele_env_call(env, &op), 0);
+	op = (struct stele_op){.kind = STELE_OP_LOCK, .fd = fd};
+	cr_assert_eq(stele_env_call(env, &op), 0);
+	int other = open_file("b", STELE_OPEN_READ);
+	op.fd = other;
+	cr_assert_eq(stele_env_call(env, &op), -EWOULDBLOCK);
+	stele_file_close(env, &fd);
+	cr_assert_eq(fd, -1);
+	cr_assert_eq(stele_env_call(env, &op), 0, "free after close");
+	stele_file_close(env, &other);
+	stele_file_close(env, &other);
+	op = (struct stele_op){.kind = STELE_OP_RENAME, .path = in_dir("b"), .path2 = in_dir("a")};
+	cr_assert_eq(stele_env_call(env, &op), 0);
+	cr_assert_eq(stele_file_stat(env, in_dir("b"), &st), STELE_ERR_NOT_FOUND);
+	struct stele_list list = {0};
+	cr_assert(stele_list_add(&list, "zz"));
+	cr_assert_eq(stele_file_list(env, dir, &list), STELE_OK);
+	cr_assert_eq(list.n, 3u);
+	cr_assert_str_eq(list.name[0], "zz");
+	cr_assert_str_eq(list.name[1], "a");
+	cr_assert_str_eq(list.name[2], "d");
+	stele_list_finish(&list);
+	cr_assert_eq(stele_file_stat(env, in_dir("d"), &st), STELE_OK);
+	cr_assert(st.is_dir);
+	tear_down();
+}
+
+ENV_TEST(whole_files)
+{
+	set_up(*which, 0);
+	char *bytes;
+	size_t len;
+	cr_assert_eq(stele_file_load(env, in_dir("f"), 100, &bytes, &len), STELE_ERR_NOT_FOUND);
+	cr_assert(strstr(stele_detail(), "/f"));
+	cr_assert_eq(stele_file_save(env, in_dir("f"), "one", 3, 0600), STELE_OK);
+	cr_assert_eq(stele_file_save(env, in_dir("f"), "seven", 5, 0600), STELE_OK);
+	cr_assert_eq(stele_file_load(env, in_dir("f"), 5, &bytes, &len), STELE_OK);
+	cr_assert_eq(len, 5u);
+	cr_assert_str_eq(bytes, "seven");
+	free(bytes);
+	cr_assert_eq(stele_file_load(env, in_dir("f"), 4, &bytes, &len), STELE_ERR_TOO_LARGE);
+	struct stat st;
+	cr_assert_eq(stat(in_dir("f"), &st), 0);
+	cr_assert_eq(st.st_mode & 0777, 0600u);
+	static char big[100001];
+	for (size_t i = 0; i < sizeof(big); i++)
+		big[i] = (char)(i % 251);
+	cr_assert_eq(stele_file_save(env, in_dir("big"), big, sizeof(big), 0), STELE_OK);
+	cr_assert_eq(stele_file_load(env, in_dir("big"), 1 << 20, &bytes, &len), STELE_OK);
+	cr_assert_eq(len, sizeof(big));
+	cr_assert_eq(memcmp(bytes, big, len), 0);
+	free(bytes);
+	int fd = open_file("big", STELE_OPEN_READ);
+	char some[10];
+	cr_assert_eq(stele_file_pread(env, fd, some, 10, 100000), STELE_ERR_CORRUPT);
+	cr_assert_eq(stele_file_pread(env, fd, some, 1, 100000), STELE_OK);
+	stele_file_close(env, &fd);
+	struct stele_list list = {0};
+	cr_assert_eq(stele_file_list(env, dir, &list), STELE_OK);
+	cr_assert_eq(list.n, 2u, "no temporaries are left");
+	stele_list_finish(&list);
+	cr_assert_eq(stele_file_save(env, in_dir("none/f"), "x", 1, 0), STELE_ERR_NOT_FOUND);
+	cr_assert_eq(stele_file_unlink(env, in_dir("big")), STELE_OK);
+	cr_assert_eq(stele_file_unlink(env, in_dir("big")), STELE_ERR_NOT_FOUND);
+	tear_down();
+}
+
+ENV_TEST(directories)
+{
+	set_up(*which, 0);
+	cr_assert_eq(stele_file_mkdirs(env, in_dir("x/y//z"), 0), STELE_OK);
+	cr_assert_eq(stele_file_mkdirs(env, in_dir("x/y/z/"), 0), STELE_OK);
+	struct stele_stat st;
+	cr_assert_eq(stele_file_stat(env, in_dir("x/y/z"), &st), STELE_OK);
+	cr_assert(st.is_dir);
+	cr_assert_eq(stele_file_save(env, in_dir("x/file"), "", 0, 0), STELE_OK);
+	cr_assert_neq(stele_file_mkdirs(env, in_dir("x/file"), 0), STELE_OK);
+	cr_assert_neq(stele_file_mkdirs(env, in_dir("x/file/below"), 0), STELE_OK);
+	cr_assert_eq(remove(in_dir("x/file")), 0);
+	cr_assert_eq(remove(in_dir("x/y/z")), 0);
+	cr_assert_eq(remove(in_dir("x/y")), 0);
+	tear_down();
+}
+
+ENV_TEST(randomness)
+{
+	set_up(*which, 0);
+	uint64_t a = stele_env_random_u64(env), b = stele_env_random_u64(env);
+	cr_assert_neq(a, b);
+	cr_assert_gt(stele_env_wall(env), 1600000000);
+	tear_down();
+}
+
+Test(env, the_environment_chooses)
+{
+	struct stele_env *e;
+	setenv("STELE_ENV", "threads", 1);
+	cr_assert_eq(stele_env_create(NULL, &e), STELE_OK);
+	cr_assert_str_eq(e->ops->name, "threads");
+	stele_env_destroy(e);
+	setenv("STELE_ENV", "smoke signals", 1);
+	cr_assert_eq(stele_env_create(NULL, &e), STELE_ERR_USAGE);
+	unsetenv("STELE_ENV");
+	cr_assert_eq(stele_env_create(NULL, &e), STELE_OK);
+	stele_env_destroy(e);
+	stele_env_destroy(NULL);
+}
