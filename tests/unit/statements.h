@@ -127,11 +127,12 @@ static inline bool statement_deposit_same(const struct stele_deposit *a,
                                           const struct stele_deposit *b)
 {
 	return SAME(cluster) && SAME(type) && SAME(object) && SAME(length) && SAME(tree) &&
-	       SAME(has_layout) && SAME(layout) && SAME(pool) && SAME(depositor) && SAME(time) &&
-	       SAME(has_after) && SAME(after.caip2) && SAME(after.height) && SAME(after.hash) &&
-	       SAME(has_chain) && SAME(chain.caip2) && SAME(chain.first) && SAME(chain.last) &&
-	       SAME(chain.first_hash) && SAME(chain.last_hash) && SAME(has_meta) && SAME(meta) &&
-	       SAME(has_plain) && SAME(plain) && SAME(has_sm3) && SAME(sm3) && SAME(nonce);
+	       SAME(has_layout) && SAME(layout) && strcmp(a->pool, b->pool) == 0 &&
+	       SAME(depositor) && SAME(time) && SAME(has_after) && SAME(after.caip2) &&
+	       SAME(after.height) && SAME(after.hash) && SAME(has_chain) && SAME(chain.caip2) &&
+	       SAME(chain.first) && SAME(chain.last) && SAME(chain.first_hash) &&
+	       SAME(chain.last_hash) && SAME(has_meta) && SAME(meta) && SAME(has_plain) &&
+	       SAME(plain) && SAME(has_sm3) && SAME(sm3) && SAME(nonce);
 }
 
 static inline bool statement_mark_same(const struct stele_mark *a, const struct stele_mark *b)

@@ -33,6 +33,7 @@ static struct made *make(uint64_t seed, uint32_t inline_len, uint32_t npieces,
 	statement_deposit(&seed, d);
 	d->depositor = key.pub;
 	d->has_layout = npieces > 0;
+	memset(&d->layout, 0, sizeof(d->layout));
 	d->length = inline_len;
 	m->r.layout.piece = m->piece;
 	m->r.layout.npieces = npieces;
