@@ -1,0 +1,336 @@
+/* What is not about data: hello, ping, the map, status, repair and scrub. STATUS, REPAIR and SCRUB
+ * speak JSON (net/PROTOCOL.md): they are for people and scripts, and grow. */
+#include <inttypes.h>
+#include <jansson.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "net/ops.h"
+#include "net/scrubs.h"
+
+void stele_op_hello(struct stele_request *req)
+{
+	struct stele_node *node = stele_req_node(req);
+	const struct stele_map *map = stele_node_map(node);
+	struct stele_head_hello h;
+	enum stele_err err = stele_head_hello_decode(req->head, req->head_len, false, &h);
+	if (err == STELE_OK && h.version != STELE_PROTOCOL_VERSION)
+		err = stele_fail(STELE_ERR_VERSION, "this node speaks protocol %u, not %u",
+		                 STELE_PROTOCOL_VERSION, h.version);
+	if (err == STELE_OK && !stele_hash_equal(&h.cluster, &map->cluster))
+		err = stele_fail(STELE_ERR_DENIED, "this node belongs to another cluster");
+	if (err != STELE_OK) {
+		stele_reply_error(req, err);
+		return;
+	}
+	h.node = stele_node_id(node);
+	h.root_epoch = map->root_epoch;
+	h.state_epoch = map->state_epoch;
+	uint8_t head[128];
+	struct stele_writer w = stele_writer(head, sizeof(head));
+	stele_head_hello_encode(&h, true, &w);
+	stele_reply(req, head, (uint32_t)stele_written(&w), NULL, 0, NULL, NULL);
+}
+
+void stele_op_ping(struct stele_request *req)
+{
+	struct stele_node *node = stele_req_node(req);
+	const struct stele_map *map = stele_node_map(node);
+	struct stele_slots *slots = stele_node_slots(node);
+	struct stele_head_ping h = {
+	    .root_epoch = map->root_epoch,
+	    .state_epoch = map->state_epoch,
+	    .map_hash = map->hash,
+	    .ndisks = (uint16_t)stele_slots_n(slots),
+	};
+	for (uint16_t i = 0; i < h.ndisks; i++) {
+		struct stele_ping_disk *d = &h.disk[i];
+		struct stele_store *store = stele_slots_store(slots, i);
+		struct stele_store_status st;
+		d->slot = i;
+		d->state = (uint8_t)stele_slots_state(slots, i);
+		if (!store)
+			continue;
+		stele_store_status(store, &st);
+		d->uuid = st.identity.disk;
+		d->incarnation = st.identity.incarnation;
+		d->lsn = st.identity.lsn;
+		d->capacity = st.capacity;
+		d->used = st.used;
+	}
+	uint8_t head[4096];
+	struct stele_writer w = stele_writer(head, sizeof(head));
+	stele_head_ping_encode(&h, &w);
+	stele_reply(req, head, (uint32_t)stele_written(&w), NULL, 0, NULL, NULL);
+}
+
+/* ---- the map ---- */
+
+struct map_get {
+	struct stele_map *map;
+	struct iovec iov;
+};
+
+static void map_sent(void *ctx)
+{
+	struct map_get *c = ctx;
+	stele_map_unref(c->map);
+	free(c);
+}
+
+void stele_op_map_get(struct stele_request *req)
+{
+	struct map_get *c = calloc(1, sizeof(*c));
+	if (!c) {
+		stele_reply_error(req, stele_fail(STELE_ERR_NOMEM, "map: out of memory"));
+		return;
+	}
+	c->map = stele_map_ref(stele_node_map(stele_req_node(req)));
+	size_t len;
+	const char *json = stele_map_json(c->map, &len);
+	c->iov = (struct iovec){.iov_base = (void *)(uintptr_t)json, .iov_len = len};
+	stele_reply(req, NULL, 0, &c->iov, 1, map_sent, c);
+}
+
+/* A request's body as one NUL-terminated text; NULL: out of memory. */
+static char *body_text(const struct stele_request *req)
+{
+	char *text = malloc(req->body_len + 1);
+	uint64_t at = 0;
+	for (uint32_t i = 0; text && i < req->nbody; i++) {
+		uint64_t left = req->body_len - at;
+		uint64_t len = left < STELE_BUF_LEN ? left : STELE_BUF_LEN;
+		memcpy(text + at, req->body[i]->data, len);
+		at += len;
+	}
+	if (text)
+		text[at] = '\0';
+	return text;
+}
+
+void stele_op_map_put(struct stele_request *req)
+{
+	char *text = body_text(req);
+	enum stele_err err = text ? stele_node_take_map(stele_req_node(req), text, req->body_len)
+	                          : stele_fail(STELE_ERR_NOMEM, "map: out of memory");
+	free(text);
+	if (err == STELE_OK)
+		stele_reply(req, NULL, 0, NULL, 0, NULL, NULL);
+	else
+		stele_reply_error(req, err);
+}
+
+/* ---- JSON replies ---- */
+
+struct json_reply {
+	char *text;
+	struct iovec iov;
+};
+
+static void json_sent(void *ctx)
+{
+	struct json_reply *c = ctx;
+	free(c->text);
+	free(c);
+}
+
+static void reply_json(struct stele_request *req, json_t *json) /* takes json */
+{
+	struct json_reply *c = calloc(1, sizeof(*c));
+	if (c)
+		c->text = json_dumps(json, JSON_COMPACT | JSON_SORT_KEYS);
+	json_decref(json);
+	if (!c || !c->text) {
+		free(c);
+		stele_reply_error(req, stele_fail(STELE_ERR_NOMEM, "reply: out of memory"));
+		return;
+	}
+	c->iov = (struct iovec){.iov_base = c->text, .iov_len = strlen(c->text)};
+	stele_reply(req, NULL, 0, &c->iov, 1, json_sent, c);
+}
+
+/* The request's JSON object; an empty body is an empty object. NULL: replied already. */
+static json_t *request_json(struct stele_request *req)
+{
+	if (req->body_len == 0)
+		return json_object();
+	char *text = body_text(req);
+	json_t *json = text ? json_loads(text, 0, NULL) : NULL;
+	free(text);
+	if (!json_is_object(json)) {
+		json_decref(json);
+		stele_ops_fail(req, STELE_ERR_INVALID, "the body is not a JSON object");
+		return NULL;
+	}
+	return json;
+}
+
+static const char *slot_state_name(enum stele_slot_state state)
+{
+	static const char *const name[] = {"missing", "serving", "full", "fenced", "refilling"};
+	return name[state];
+}
+
+static json_t *slot_json(struct stele_slots *slots, uint32_t i)
+{
+	struct stele_store *store = stele_slots_store(slots, i);
+	enum stele_slot_state state = stele_slots_state(slots, i);
+	json_t *o = json_pack("{s:i, s:s, s:s}", "slot", (int)i, "state", slot_state_name(state),
+	                      "reason", stele_slots_reason(slots, i));
+	if (!store || !o)
+		return o;
+	struct stele_store_status st;
+	char uuid[33];
+	stele_store_status(store, &st);
+	json_t *more =
+	    json_pack("{s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:s}", "disk",
+	              stele_hex(st.identity.disk.b, 16, uuid), "capacity", (json_int_t)st.capacity,
+	              "used", (json_int_t)st.used, "live", (json_int_t)st.live, "shards",
+	              (json_int_t)st.shards, "refs", (json_int_t)st.refs, "records",
+	              (json_int_t)st.records, "marks", (json_int_t)st.marks, "bad",
+	              (json_int_t)st.bad, "incarnation", (json_int_t)st.identity.incarnation, "lsn",
+	              (json_int_t)st.identity.lsn, "fence", st.fence_reason);
+	if (more)
+		json_object_update(o, more);
+	json_decref(more);
+	return o;
+}
+
+static json_t *repair_json(const struct stele_repair *repair)
+{
+	struct stele_repair_status st;
+	stele_repair_status(repair, &st);
+	return json_pack("{s:b, s:I, s:b, s:I, s:I, s:I, s:I, s:I, s:I, s:s}", "running",
+	                 st.running, "round", (json_int_t)st.round, "clean", st.clean, "todo",
+	                 (json_int_t)st.todo, "shards", (json_int_t)st.shards, "copies",
+	                 (json_int_t)st.copies, "failures", (json_int_t)st.failures, "bytes",
+	                 (json_int_t)st.bytes, "bytes_todo", (json_int_t)st.bytes_todo,
+	                 "last_failure", st.last_failure);
+}
+
+static json_t *scrub_json(const struct stele_scrubs *scrubs)
+{
+	struct stele_scrubs_status st;
+	stele_scrubs_status(scrubs, &st);
+	json_t *names = json_array();
+	for (uint32_t i = 0; i < st.nvictims; i++) {
+		char hex[STELE_HEX_LEN];
+		const struct stele_victim *v = &st.victim[i];
+		json_array_append_new(
+		    names, json_pack("{s:i, s:i, s:i, s:i, s:s, s:s}", "slot", v->slot, "pool",
+		                     v->key.pool, "kind", v->key.kind, "index", v->key.index, "id",
+		                     stele_hash_hex(&v->key.id, hex), "why", v->why));
+	}
+	return json_pack("{s:b, s:b, s:I, s:I, s:I, s:I, s:I, s:s, s:o}", "running", st.running,
+	                 "deep", st.deep, "passes", (json_int_t)st.passes, "bytes_done",
+	                 (json_int_t)st.bytes_done, "bytes_total", (json_int_t)st.bytes_total,
+	                 "entries", (json_int_t)st.entries, "victims", (json_int_t)st.victims,
+	                 "last_failure", st.last_failure, "named", names);
+}
+
+static json_t *status_json(struct stele_node *node)
+{
+	struct stele_slots *slots = stele_node_slots(node);
+	const struct stele_map *map = stele_node_map(node);
+	json_t *disks = json_array();
+	for (uint32_t i = 0; i < stele_slots_n(slots); i++)
+		json_array_append_new(disks, slot_json(slots, i));
+	return json_pack("{s:i, s:{s:I, s:I}, s:o, s:o, s:o}", "node", (int)stele_node_id(node),
+	                 "map", "root", (json_int_t)map->root_epoch, "state",
+	                 (json_int_t)map->state_epoch, "slots", disks, "repair",
+	                 repair_json(stele_node_repair(node)), "scrub",
+	                 scrub_json(stele_node_scrubs(node)));
+}
+
+struct status {
+	struct stele_request *req;
+	struct stele_health health;
+};
+
+static void status_health(struct stele_health *h)
+{
+	struct status *c = h->ctx;
+	if (h->err != STELE_OK) {
+		stele_ops_fail(c->req, h->err, "inventory did not finish");
+		free(c);
+		return;
+	}
+	json_t *json = status_json(stele_req_node(c->req));
+	json_t *groups = json_array();
+	for (uint32_t i = 0; i < h->n; i++) {
+		const struct stele_pg_health *g = &h->pg[i];
+		json_array_append_new(groups, json_pack("[i, i, i, i, i, i, i, I]", (int)g->pool,
+		                                        (int)g->pg, (int)g->things,
+		                                        (int)g->degraded, g->margin, (int)g->window,
+		                                        (int)g->answered, (json_int_t)g->bytes));
+	}
+	json_object_set_new(json, "health", groups);
+	reply_json(c->req, json);
+	free(c);
+}
+
+void stele_op_status(struct stele_request *req)
+{
+	struct stele_node *node = stele_req_node(req);
+	json_t *ask = request_json(req);
+	if (!ask)
+		return;
+	bool health = json_is_true(json_object_get(ask, "health"));
+	json_decref(ask);
+	if (!health) {
+		reply_json(req, status_json(node));
+		return;
+	}
+	struct status *c = calloc(1, sizeof(*c));
+	if (!c) {
+		stele_reply_error(req, stele_fail(STELE_ERR_NOMEM, "status: out of memory"));
+		return;
+	}
+	c->req = req;
+	c->health = (struct stele_health){.cb = status_health, .ctx = c};
+	stele_repair_health(stele_node_repair(node), &c->health);
+}
+
+void stele_op_repair(struct stele_request *req)
+{
+	struct stele_node *node = stele_req_node(req);
+	json_t *ask = request_json(req);
+	if (!ask)
+		return;
+	const char *action = json_string_value(json_object_get(ask, "action"));
+	if (action && strcmp(action, "start") == 0)
+		stele_repair_now(stele_node_repair(node));
+	else if (action && strcmp(action, "stop") == 0)
+		stele_repair_stop(stele_node_repair(node));
+	else if (action) {
+		json_decref(ask);
+		stele_ops_fail(req, STELE_ERR_INVALID, "repair: action is start or stop");
+		return;
+	}
+	json_decref(ask);
+	reply_json(req, repair_json(stele_node_repair(node)));
+}
+
+void stele_op_scrub(struct stele_request *req)
+{
+	struct stele_node *node = stele_req_node(req);
+	json_t *ask = request_json(req);
+	if (!ask)
+		return;
+	const char *action = json_string_value(json_object_get(ask, "action"));
+	bool start = action && strcmp(action, "start") == 0;
+	bool deep = json_is_true(json_object_get(ask, "deep"));
+	json_decref(ask);
+	if (action && !start) {
+		stele_ops_fail(req, STELE_ERR_INVALID, "scrub: action is start");
+		return;
+	}
+	if (start) {
+		enum stele_err err = stele_scrubs_start(stele_node_scrubs(node), deep);
+		if (err != STELE_OK) {
+			stele_reply_error(req, err);
+			return;
+		}
+	}
+	reply_json(req, scrub_json(stele_node_scrubs(node)));
+}

@@ -1,0 +1,241 @@
+/* A node's own look at a shard of its own (a report, a promise), and shards rebuilt onto it. */
+#include <stdlib.h>
+
+#include "net/ops.h"
+#include "net/repair/rebuild.h"
+#include "storage/base/sha256.h"
+
+#define CELLS_PER_BUF (STELE_BUF_LEN / STELE_CELL_LEN)
+
+/* ---- REPORT_BAD and KEEP: the node reads its own shard whole before it believes, or promises ----
+ */
+
+struct reread {
+	struct stele_request *req;
+	struct stele_store *store;
+	struct stele_key key;
+	bool keep;
+	struct stele_store_read read;
+	struct stele_buf *buf[STELE_SHARD_LEN_MAX / STELE_BUF_LEN];
+	struct iovec iov[STELE_SHARD_LEN_MAX / STELE_BUF_LEN];
+	uint32_t nbuf;
+	struct stele_op work;
+	bool good;
+	struct stele_store_write write;
+	struct stele_item item;
+};
+
+static void reread_end(struct reread *c, enum stele_err err, const char *detail)
+{
+	if (err == STELE_OK)
+		stele_reply(c->req, NULL, 0, NULL, 0, NULL, NULL);
+	else
+		stele_ops_fail(c->req, err, detail);
+	for (uint32_t i = 0; i < c->nbuf; i++)
+		stele_buf_give(c->buf[i]);
+	stele_store_read_finish(&c->read);
+	free(c);
+}
+
+static void reread_hash(struct stele_op *op) /* on a worker */
+{
+	struct reread *c = op->ctx;
+	struct stele_descriptor d;
+	struct stele_hash id, leaf[CELLS_PER_BUF];
+	size_t used;
+	c->good = false;
+	if (stele_descriptor_decode_prefix(c->read.meta, c->read.meta_len, &d, &used) != STELE_OK)
+		return;
+	stele_descriptor_id(&d, &id);
+	const struct stele_hash *row = (const struct stele_hash *)(c->read.meta + used);
+	uint32_t cells = stele_descriptor_cells(&d);
+	if (!stele_hash_equal(&id, &c->key.id) || c->key.index >= d.n ||
+	    c->read.meta_len - used < (size_t)cells * STELE_HASH_LEN || c->read.data_len != d.S ||
+	    !stele_descriptor_row_ok(&d, c->key.index, row))
+		return;
+	for (uint32_t i = 0; i < c->nbuf; i++) {
+		uint64_t at = (uint64_t)i * STELE_BUF_LEN;
+		uint64_t len = d.S - at < STELE_BUF_LEN ? d.S - at : STELE_BUF_LEN;
+		uint64_t n = (len + STELE_CELL_LEN - 1) / STELE_CELL_LEN;
+		stele_sha256_cells(c->buf[i]->data, len, leaf);
+		if (memcmp(leaf, row + (size_t)i * CELLS_PER_BUF, n * sizeof(leaf[0])) != 0)
+			return;
+	}
+	c->good = true;
+}
+
+static void keep_written(struct stele_store_write *w)
+{
+	reread_end(w->ctx, w->err, w->detail);
+}
+
+static void reread_hashed(struct stele_op *op)
+{
+	struct reread *c = op->ctx;
+	if (op->result < 0) {
+		reread_end(c, STELE_ERR_CANCELLED, "the node is stopping");
+		return;
+	}
+	if (!c->good)
+		stele_store_report_bad(c->store, &c->key);
+	if (!c->keep) {
+		reread_end(c, STELE_OK, "");
+		return;
+	}
+	if (!c->good) {
+		reread_end(c, STELE_ERR_CORRUPT, "this copy is corrupt");
+		return;
+	}
+	c->item = (struct stele_item){.key = c->key};
+	c->item.key.kind = STELE_ENTRY_KEEP;
+	c->write =
+	    (struct stele_store_write){.item = &c->item, .n = 1, .cb = keep_written, .ctx = c};
+	stele_store_write(c->store, &c->write);
+}
+
+static void reread_read(struct stele_store_read *r)
+{
+	struct reread *c = r->ctx;
+	if (r->err != STELE_OK) { /* CORRUPT: the store has noted it */
+		reread_end(c, c->keep ? r->err : STELE_OK, r->detail);
+		return;
+	}
+	c->work = (struct stele_op){
+	    .kind = STELE_OP_WORK, .work = reread_hash, .cb = reread_hashed, .ctx = c};
+	stele_env_submit(stele_node_env(stele_req_node(c->req)), &c->work);
+}
+
+/* How long the shard is, is learnt from its descriptor first. */
+static void reread_sized(struct stele_store_read *r)
+{
+	struct reread *c = r->ctx;
+	struct stele_descriptor d;
+	size_t used;
+	if (r->err != STELE_OK ||
+	    stele_descriptor_decode_prefix(r->meta, r->meta_len, &d, &used) != STELE_OK) {
+		reread_end(c, c->keep ? STELE_ERR_NOT_FOUND : STELE_OK, "no such shard here");
+		return;
+	}
+	stele_store_read_finish(r);
+	uint32_t cells = stele_descriptor_cells(&d);
+	uint32_t nbuf = (cells + CELLS_PER_BUF - 1) / CELLS_PER_BUF;
+	if (!stele_buf_take(stele_node_bufs(stele_req_node(c->req)), nbuf, c->buf)) {
+		reread_end(c, STELE_ERR_BUSY, "every buffer of this node is in use");
+		return;
+	}
+	c->nbuf = nbuf;
+	for (uint32_t i = 0; i < nbuf; i++)
+		c->iov[i] = (struct iovec){.iov_base = c->buf[i]->data, .iov_len = STELE_BUF_LEN};
+	c->read = (struct stele_store_read){
+	    .key = c->key,
+	    .want_meta = true,
+	    .cells = cells,
+	    .into = c->iov,
+	    .ninto = nbuf,
+	    .cb = reread_read,
+	    .ctx = c,
+	};
+	stele_store_read(c->store, &c->read);
+}
+
+static void reread_start(struct stele_request *req, uint32_t slot, const struct stele_key *key,
+                         bool keep)
+{
+	struct stele_store *store;
+	enum stele_err err = stele_ops_store(req, slot, &store);
+	struct reread *c = err == STELE_OK ? calloc(1, sizeof(*c)) : NULL;
+	if (err == STELE_OK && !c)
+		err = stele_fail(STELE_ERR_NOMEM, "out of memory");
+	if (err != STELE_OK) {
+		stele_reply_error(req, err);
+		return;
+	}
+	c->req = req;
+	c->store = store;
+	c->key = *key;
+	c->keep = keep;
+	c->read = (struct stele_store_read){
+	    .key = c->key, .want_meta = true, .cb = reread_sized, .ctx = c};
+	stele_store_read(store, &c->read);
+}
+
+void stele_op_report_bad(struct stele_request *req)
+{
+	struct stele_head_report_bad h;
+	enum stele_err err = stele_head_report_bad_decode(req->head, req->head_len, &h);
+	if (err == STELE_OK && h.key.kind != STELE_ENTRY_SHARD)
+		err = stele_fail(STELE_ERR_INVALID, "only shards are reported");
+	if (err != STELE_OK)
+		stele_reply_error(req, err);
+	else
+		reread_start(req, h.slot, &h.key, false);
+}
+
+void stele_op_keep(struct stele_request *req)
+{
+	struct stele_head_keep h;
+	struct stele_store *store;
+	enum stele_err err = stele_head_keep_decode(req->head, req->head_len, &h);
+	if (err == STELE_OK)
+		err = stele_ops_may_write(req, h.slot, h.pool, &h.block, &store);
+	if (err != STELE_OK) {
+		stele_reply_error(req, err);
+		return;
+	}
+	struct stele_key key = {
+	    .pool = h.pool, .kind = STELE_ENTRY_SHARD, .index = h.index, .id = h.block};
+	stele_put_le64(key.sub.b, h.epoch);
+	reread_start(req, h.slot, &key, true);
+}
+
+/* ---- REBUILD ---- */
+
+struct rebuild {
+	struct stele_request *req;
+	struct stele_rebuild job;
+};
+
+static void rebuilt(struct stele_rebuild *job)
+{
+	struct rebuild *c = job->ctx;
+	uint8_t head[16];
+	stele_put_le64(head, job->bytes_read);
+	stele_put_le64(head + 8, job->bytes_written);
+	if (job->err == STELE_OK)
+		stele_reply(c->req, head, sizeof(head), NULL, 0, NULL, NULL);
+	else
+		stele_ops_fail(c->req, job->err, job->detail);
+	free(c);
+}
+
+void stele_op_rebuild(struct stele_request *req)
+{
+	struct stele_node *node = stele_req_node(req);
+	struct stele_head_rebuild h;
+	struct stele_store *store;
+	enum stele_err err = stele_head_rebuild_decode(req->head, req->head_len, &h);
+	if (err == STELE_OK)
+		err = stele_ops_may_write(req, h.slot, h.pool, &h.block, &store);
+	struct rebuild *c = err == STELE_OK ? calloc(1, sizeof(*c)) : NULL;
+	if (err == STELE_OK && !c)
+		err = stele_fail(STELE_ERR_NOMEM, "rebuild: out of memory");
+	if (err != STELE_OK) {
+		stele_reply_error(req, err);
+		return;
+	}
+	c->req = req;
+	c->job = (struct stele_rebuild){
+	    .env = stele_node_env(node),
+	    .peers = stele_node_peers(node),
+	    .bufs = stele_node_bufs(node),
+	    .target = store,
+	    .pool = h.pool,
+	    .index = h.index,
+	    .block = h.block,
+	    .nhelpers = h.nhelpers,
+	    .cb = rebuilt,
+	    .ctx = c,
+	};
+	memcpy(c->job.helper, h.helper, sizeof(h.helper[0]) * h.nhelpers);
+	stele_rebuild_start(&c->job);
+}
