@@ -174,6 +174,7 @@ enum stele_err stele_node_create(const struct stele_node_opts *opts, struct stel
 		return stele_fail(err, "%s", detail);
 	}
 	stele_repair_start(node->repair);
+	stele_scrubs_begin(node->scrubs);
 	*out = node;
 	return STELE_OK;
 }

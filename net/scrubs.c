@@ -177,11 +177,15 @@ enum stele_err stele_scrubs_create(struct stele_env *env, struct stele_slots *sl
 		s->sweep[i].due = now + stele_env_random_u64(env) % WEEK;
 		s->sweep[i].due_deep = now + stele_env_random_u64(env) % MONTH;
 	}
-	s->timer =
-	    (struct stele_op){.kind = STELE_OP_TIMER, .off = now + LOOK, .cb = tick, .ctx = s};
-	stele_env_submit(env, &s->timer);
 	*out = s;
 	return STELE_OK;
+}
+
+void stele_scrubs_begin(struct stele_scrubs *s)
+{
+	s->timer = (struct stele_op){
+	    .kind = STELE_OP_TIMER, .off = stele_env_now(s->env) + LOOK, .cb = tick, .ctx = s};
+	stele_env_submit(s->env, &s->timer);
 }
 
 void stele_scrubs_status(const struct stele_scrubs *s, struct stele_scrubs_status *out)

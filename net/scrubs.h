@@ -32,6 +32,8 @@ STELE_MUST_USE enum stele_err stele_scrubs_create(struct stele_env *env, struct 
 						  uint64_t bytes_per_s,
 						  void (*log)(void *ctx, const char *line),
 						  void *log_ctx, struct stele_scrubs **out);
+/* Begins the background scrubs. */
+void stele_scrubs_begin(struct stele_scrubs *s);
 /* Scrubs every slot at full speed, now; one under way in the background gives way. BUSY: one that was asked for
  * is running. */
 STELE_MUST_USE enum stele_err stele_scrubs_start(struct stele_scrubs *s, bool deep);
