@@ -50,7 +50,7 @@ struct stele_client_entry {
 	char name[STELE_NAME_MAX];
 	struct stele_public_key tls[2];
 	uint8_t ntls;
-	struct stele_public_key depositor;
+	struct stele_public_key depositor; /* all zero: it deposits nothing */
 	uint32_t roles;
 	bool revoked;             /* known once, not any more: its deposits stay readable (P5) */
 };
@@ -76,10 +76,11 @@ struct stele_map {
 	uint32_t ndisks;
 	struct stele_pool *pool;          /* ascending by id */
 	struct stele_node_entry *node;    /* ascending by id */
-	struct stele_client_entry *client;
+	struct stele_client_entry *client; /* ascending by name */
 	struct stele_disk_entry *disk;    /* ascending by (node, slot) */
 	struct stele_hash hash;           /* of both bodies: the same epochs with another hash are an alarm */
 	/* private */
+	struct stele_hash root_hash, state_hash; /* of a body each */
 	int refs;
 	char *file; /* the JSON it was made from */
 	size_t file_len;
