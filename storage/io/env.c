@@ -14,10 +14,12 @@ enum stele_err stele_env_create(const struct stele_env_opts *opts, struct stele_
 	const char *forced = getenv("STELE_ENV");
 	if (forced && strcmp(forced, "threads") == 0)
 		return stele_env_threads_create(opts, out);
-	if (forced && forced[0] != '\0' && strcmp(forced, "io_uring") != 0)
+	bool must = forced && forced[0] != '\0';
+	if (must && strcmp(forced, "io_uring") != 0)
 		return stele_fail(STELE_ERR_USAGE, "STELE_ENV is \"%s\": use io_uring or threads",
-		                  forced);
-	return stele_env_threads_create(opts, out);
+				  forced);
+	enum stele_err err = stele_env_uring_create(opts, out);
+	return err == STELE_OK || must ? err : stele_env_threads_create(opts, out);
 }
 
 void stele_env_destroy(struct stele_env *env)

@@ -7,6 +7,7 @@
 #include <sys/eventfd.h>
 #include <unistd.h>
 
+#include "storage/io/net.h"
 #include "storage/io/sys.h"
 
 #define WORKERS_DEFAULT 2u
@@ -83,13 +84,18 @@ static void timer_remove(struct stele_loop *loop, struct stele_op *op)
 
 static void run_work(void *ctx, struct stele_op *op)
 {
-	op->result = 0;
-	op->work(op);
+	if (op->kind == STELE_OP_CONNECT) {
+		stele_connect_resolve(op);
+	} else {
+		op->result = 0;
+		op->work(op);
+	}
 	stele_loop_done(ctx, op);
 }
 
 static struct stele_workers *workers_of(struct stele_loop *loop, const struct stele_op *op)
 {
+	assert(op->kind == STELE_OP_WORK);
 	return op->flags & STELE_WORK_LONG ? loop->lengthy : loop->brief;
 }
 
@@ -152,6 +158,16 @@ void stele_loop_cancel(struct stele_loop *loop, struct stele_op *op)
 	else if (!stele_workers_remove(workers_of(loop, op), op))
 		return; /* a worker has it: its result comes */
 	stele_loop_ready(loop, op, -ECANCELED);
+}
+
+void stele_loop_resolve(struct stele_loop *loop, struct stele_op *op)
+{
+	stele_workers_add(loop->lengthy, op);
+}
+
+bool stele_loop_resolve_remove(struct stele_loop *loop, struct stele_op *op)
+{
+	return stele_workers_remove(loop->lengthy, op);
 }
 
 void stele_loop_ready(struct stele_loop *loop, struct stele_op *op, int64_t result)

@@ -52,6 +52,10 @@ void stele_loop_finish(struct stele_loop *loop);
 bool stele_loop_begin(struct stele_loop *loop, struct stele_op *op);
 /* Cancels a TIMER or WORK. */
 void stele_loop_cancel(struct stele_loop *loop, struct stele_op *op);
+/* Has a worker look up the host of a CONNECT (net.h); the op comes back through `returned`. */
+void stele_loop_resolve(struct stele_loop *loop, struct stele_op *op);
+/* Takes it back; false when a worker has begun. */
+bool stele_loop_resolve_remove(struct stele_loop *loop, struct stele_op *op);
 /* The op is over: its callback runs in the next turn. It is in no list any more. */
 void stele_loop_ready(struct stele_loop *loop, struct stele_op *op, int64_t result);
 /* Takes what other threads left; call it when wake_fd is readable. */

@@ -192,7 +192,7 @@ static void submit_connect(struct threads *t, struct stele_op *op)
 	}
 	op->priv.slot = state;
 	if (state->n == 0)
-		stele_workers_add(t->disk, op); /* the name is looked up there */
+		stele_loop_resolve(&t->loop, op);
 	else
 		connect_next(t, op);
 }
@@ -260,10 +260,7 @@ static void socket_event(struct threads *t, int fd)
 static void run_on_disk_thread(void *ctx, struct stele_op *op)
 {
 	struct threads *t = ctx;
-	if (op->kind == STELE_OP_CONNECT)
-		stele_connect_resolve(op);
-	else
-		(void)stele_sys_call(op);
+	(void)stele_sys_call(op);
 	stele_loop_done(&t->loop, op);
 }
 
@@ -346,7 +343,7 @@ static void cancel_connect(struct threads *t, struct stele_op *op)
 {
 	struct stele_connect *state = op->priv.slot;
 	state->cancelled = true;
-	if (state->next == 0 && !stele_workers_remove(t->disk, op))
+	if (state->next == 0 && !stele_loop_resolve_remove(&t->loop, op))
 		return; /* being looked up: connect_next comes */
 	if (state->next > 0) {
 		stele_op_list_remove(&t->descs[op->fd].writers, op);

@@ -23,8 +23,8 @@
 #define MS 1000000ull
 
 typedef enum stele_err maker(const struct stele_env_opts *opts, struct stele_env **out);
-static maker *const makers[] = {stele_env_threads_create};
-static int maker_index[] = {0};
+static maker *const makers[] = {stele_env_threads_create, stele_env_uring_create};
+static int maker_index[] = {0, 1};
 
 #define ENV_TEST(name)                                                                             \
 	ParameterizedTestParameters(env, name)                                                     \
