@@ -62,6 +62,16 @@ STELE_MUST_USE enum stele_err stele_block_rebuild(const struct stele_descriptor 
 						  uint64_t want, uint8_t *const *shard,
 						  struct stele_hash *rows_out);
 
+/* Cells [first, first + cells) of shard `idx`, computed from the same cells of others: what a degraded
+ * read of a range needs, without the rest of the block. plan: from stele_code_plan, for idx alone.
+ * in: for each shard of plan->read those cells' bytes, one after another (the last cell of a shard may
+ * be short); out: as many. Each result is checked against row (the row of idx): CORRUPT names it. */
+STELE_MUST_USE enum stele_err stele_block_rebuild_cells(const struct stele_descriptor *d,
+							const struct stele_plan *plan,
+							uint32_t first, uint32_t cells,
+							const uint8_t *const *in,
+							const struct stele_hash *row, uint8_t *out);
+
 /* Which of the shards in `have` are corrupt: each is hashed against its own root. */
 uint64_t stele_block_find_bad(const struct stele_descriptor *d, uint64_t have,
 			      const uint8_t *const *shard);

@@ -30,8 +30,9 @@ bool stele_merkle_consistency_ok(uint64_t m, uint64_t n, const struct stele_hash
 				 size_t path_len, const struct stele_hash *root_m,
 				 const struct stele_hash *root_n);
 
-/* A range [first, first + count) of n leaves: the subtree roots left and right of it, in the order
- * in which the verifier consumes them (left to right, outermost first). Up to 2 * PATH_MAX. */
+/* A range [first, first + count) of n leaves, 0 < count. The path is the roots of the largest subtrees
+ * that lie wholly outside it, from left to right. path holds 2 * STELE_MERKLE_PATH_MAX; returns its
+ * length. The verifier walks the tree from the left: n and the range say what comes next. */
 size_t stele_merkle_range_path(const struct stele_hash *leaf, size_t n, size_t first, size_t count,
 			       struct stele_hash *path);
 bool stele_merkle_range_ok(const struct stele_hash *range, uint64_t first, uint64_t count,

@@ -406,3 +406,12 @@ void stele_sha256_many(const struct stele_sha256_message *messages, size_t n)
 	struct list_source src = {.base = {.next = next_listed}, .m = messages, .left = n};
 	run_all(&src.base, NULL, NULL, 0);
 }
+
+void stele_sha256_leaves_and_stream(const struct stele_sha256_message *leaves, size_t n,
+                                    const void *data, size_t len,
+                                    struct stele_sha256_stream *object)
+{
+	struct list_source src = {
+	    .base = {.next = next_listed, .leaf = true}, .m = leaves, .left = n};
+	run_all(&src.base, object, data, len);
+}

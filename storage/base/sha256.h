@@ -43,6 +43,12 @@ struct stele_sha256_message {
 };
 void stele_sha256_many(const struct stele_sha256_message *messages, size_t n);
 
+/* n leaves, SHA-256(0x00 || message), while feeding bytes [0, len) of data to `object` in the same
+ * lanes. object may be NULL (then data is not read). */
+void stele_sha256_leaves_and_stream(const struct stele_sha256_message *leaves, size_t n,
+				    const void *data, size_t len,
+				    struct stele_sha256_stream *object);
+
 /* Kernels, for tests and benchmarks. NULL chooses the best for this CPU. False: not on this CPU. */
 bool stele_sha256_use(const char *kernel);
 const char *stele_sha256_kernel(void);
