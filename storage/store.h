@@ -79,6 +79,7 @@ struct stele_item {
 	const void *meta;
 	uint32_t meta_len;
 	bool tomb;
+	bool unless_referenced; /* a tomb of a SHARD: REFUSED when a REF lies beside it by then (P3) */
 	/* SHARD: S bytes in page-aligned memory whose parts are multiples of 64 KiB (but the last),
 	 * readable up to the next page boundary. */
 	struct iovec *data;
@@ -94,7 +95,7 @@ struct stele_store_write {
 	void (*cb)(struct stele_store_write *w);
 	void *ctx;
 	/* out: OK · FULL (refused, reads go on) · FENCED or IO (the disk is out) · BUSY · REFUSED (a RECORD
-	 * whose deposit this disk has refused) · NOT_FOUND (a REF whose block has no shard here) · CANCELLED */
+	 * whose deposit this disk has refused; a REFUSE whose record is here; a tomb that unless_referenced stops) · NOT_FOUND (a REF whose block has no shard here) · CANCELLED */
 	enum stele_err err;
 	char detail[STELE_DETAIL_MAX];
 	uint64_t lsn;
