@@ -18,7 +18,7 @@ struct fixture {
 	struct stele_map map; /* fields to compose from; not a map to use */
 	struct stele_secret_key root[4], state, log;
 	struct stele_pool pool[8];
-	struct stele_node_entry node[STELE_NODES_MAX];
+	struct stele_node_entry node[STELE_NODES_MAX + 1]; /* one too many fits */
 	struct stele_client_entry client[FIXTURE_CLIENTS];
 	struct stele_disk_entry disk[STELE_DISKS_MAX];
 };

@@ -509,6 +509,24 @@ Test(map, json_is_bounded_before_it_is_parsed)
 	free(big);
 }
 
+/* What bounds the structure is not confused by what stands in strings: colons, brackets, quotes. */
+Test(map, a_large_map_with_odd_names)
+{
+	struct fixture *f = fixture_create("rs-4-2", STELE_NODES_MAX, 16);
+	for (uint32_t i = 0; i < STELE_NODES_MAX; i++)
+		snprintf(f->node[i].name, sizeof(f->node[i].name), "n\\\"[[[{{{%u,:\"\\", i);
+	struct stele_map *map = fixture_map(f);
+	cr_assert_eq(map->nnodes, STELE_NODES_MAX);
+	cr_assert_eq(map->ndisks, STELE_DISKS_MAX);
+	cr_assert_eq(memcmp(map->node, f->node, STELE_NODES_MAX * sizeof(f->node[0])), 0);
+	stele_map_unref(map);
+	f->map.nnodes++;
+	f->node[STELE_NODES_MAX] = f->node[0];
+	cr_assert_eq(judge(f, f->root, 1, NULL), STELE_ERR_INVALID);
+	assert_detail("1025 lines \"node\", at most 1024");
+	free(f);
+}
+
 Test(map, json_of_another_form)
 {
 	static const char *const bad[] = {
