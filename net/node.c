@@ -24,6 +24,7 @@ struct stele_node {
 	struct stele_peers *peers;
 	struct stele_repair *repair;
 	struct stele_scrubs *scrubs;
+	struct stele_collect *collect;
 	struct stele_server *server;
 	void (*closed)(void *ctx);
 	void *closed_ctx;
@@ -143,6 +144,8 @@ static enum stele_err open_parts(struct stele_node *node)
 	STELE_TRY(stele_scrubs_create(o->env, node->slots,
 	                              o->scrub_bytes_per_s ? o->scrub_bytes_per_s : SCRUB_DEFAULT,
 	                              o->log, o->log_ctx, &node->scrubs));
+	STELE_TRY(stele_collect_create(o->env, node->peers, node->slots, o->id, o->log, o->log_ctx,
+	                               &node->collect));
 	struct stele_server_opts server = {
 	    .env = o->env,
 	    .bufs = node->bufs,
@@ -175,6 +178,7 @@ enum stele_err stele_node_create(const struct stele_node_opts *opts, struct stel
 	}
 	stele_repair_start(node->repair);
 	stele_scrubs_begin(node->scrubs);
+	stele_collect_start(node->collect);
 	*out = node;
 	return STELE_OK;
 }
@@ -185,10 +189,16 @@ static void peers_closed(void *ctx)
 	node->closed(node->closed_ctx);
 }
 
-static void scrubs_closed(void *ctx)
+static void collect_closed(void *ctx)
 {
 	struct stele_node *node = ctx;
 	stele_peers_close(node->peers, peers_closed, node);
+}
+
+static void scrubs_closed(void *ctx)
+{
+	struct stele_node *node = ctx;
+	stele_collect_close(node->collect, collect_closed, node);
 }
 
 static void repair_closed(void *ctx)
@@ -220,6 +230,7 @@ void stele_node_destroy(struct stele_node *node)
 		stele_server_destroy(node->server);
 	stele_repair_destroy(node->repair);
 	stele_scrubs_destroy(node->scrubs);
+	stele_collect_destroy(node->collect);
 	if (node->peers)
 		stele_peers_destroy(node->peers);
 	stele_slots_close(node->slots);
@@ -256,6 +267,11 @@ struct stele_slots *stele_node_slots(struct stele_node *node)
 struct stele_repair *stele_node_repair(struct stele_node *node)
 {
 	return node->repair;
+}
+
+struct stele_collect *stele_node_collect(struct stele_node *node)
+{
+	return node->collect;
 }
 
 struct stele_scrubs *stele_node_scrubs(struct stele_node *node)

@@ -7,6 +7,7 @@
 
 #include "net/cluster/map.h"
 #include "net/cluster/peers.h"
+#include "net/repair/collect.h"
 #include "net/repair/repair.h"
 #include "net/scrubs.h"
 #include "net/slots.h"
@@ -52,6 +53,7 @@ struct stele_slots *stele_node_slots(struct stele_node *node);
 struct stele_repair *stele_node_repair(struct stele_node *node);
 struct stele_peers *stele_node_peers(struct stele_node *node);
 struct stele_scrubs *stele_node_scrubs(struct stele_node *node);
+struct stele_collect *stele_node_collect(struct stele_node *node);
 uint16_t stele_node_id(const struct stele_node *node);
 /* Verifies and takes a newer map (MAP_PUT, or one found at a peer); keeps it on disk first. STALE: not newer. */
 STELE_MUST_USE enum stele_err stele_node_take_map(struct stele_node *node, const char *json,

@@ -235,11 +235,16 @@ static json_t *status_json(struct stele_node *node)
 	json_t *disks = json_array();
 	for (uint32_t i = 0; i < stele_slots_n(slots); i++)
 		json_array_append_new(disks, slot_json(slots, i));
-	return json_pack("{s:i, s:{s:I, s:I}, s:o, s:o, s:o}", "node", (int)stele_node_id(node),
-	                 "map", "root", (json_int_t)map->root_epoch, "state",
-	                 (json_int_t)map->state_epoch, "slots", disks, "repair",
+	struct stele_collect_status collect;
+	stele_collect_status(stele_node_collect(node), &collect);
+	return json_pack("{s:i, s:{s:I, s:I}, s:o, s:o, s:o, s:{s:I, s:I, s:I, s:I, s:I}}", "node",
+	                 (int)stele_node_id(node), "map", "root", (json_int_t)map->root_epoch,
+	                 "state", (json_int_t)map->state_epoch, "slots", disks, "repair",
 	                 repair_json(stele_node_repair(node)), "scrub",
-	                 scrub_json(stele_node_scrubs(node)));
+	                 scrub_json(stele_node_scrubs(node)), "collect", "passes",
+	                 (json_int_t)collect.passes, "shards", (json_int_t)collect.shards, "refs",
+	                 (json_int_t)collect.refs, "bytes", (json_int_t)collect.bytes, "waiting",
+	                 (json_int_t)collect.waiting);
 }
 
 struct status {

@@ -45,9 +45,11 @@ struct stele_collect {
 	struct stele_map *map;
 	uint32_t slot, pool_at;
 	struct stele_store_list list;
-	struct stele_key block; /* the block whose entries are being read; kind 0: none */
+	struct stele_key
+	    shard[4]; /* of the block whose entries are being read (others of it: later passes) */
+	uint64_t shard_bytes;
+	uint32_t nshards;
 	bool block_ref;
-	uint64_t block_bytes;
 	bool listing;
 	uint32_t next_suspect;
 	/* memory */
@@ -123,21 +125,20 @@ static bool is_recorded(struct stele_collect *c, const struct stele_hash *deposi
 
 static void block_end(struct stele_collect *c)
 {
-	if (c->block.kind == STELE_ENTRY_SHARD && !c->block_ref)
-		suspect_it(c, &c->block, NULL, c->block_bytes);
-	c->block.kind = 0;
+	for (uint32_t i = 0; i < c->nshards && !c->block_ref; i++)
+		suspect_it(c, &c->shard[i], NULL, c->shard_bytes);
+	c->nshards = 0;
+	c->block_ref = false;
 }
 
 static void look_at(struct stele_collect *c, const struct stele_listed *it)
 {
-	if (c->block.kind && !stele_hash_equal(&c->block.id, &it->key.id))
+	if (c->nshards > 0 && !stele_hash_equal(&c->shard[0].id, &it->key.id))
 		block_end(c);
 	if (it->key.kind == STELE_ENTRY_SHARD) {
-		if (c->block.kind) /* a second shard of the block: each is judged */
-			block_end(c);
-		c->block = it->key;
-		c->block_ref = false;
-		c->block_bytes = it->data_len;
+		if (c->nshards < 4)
+			c->shard[c->nshards++] = it->key;
+		c->shard_bytes = it->data_len;
 	} else if (it->key.kind == STELE_ENTRY_REF) {
 		struct stele_hash object;
 		c->block_ref = true;
@@ -469,7 +470,8 @@ static void tick(struct stele_op *op)
 	c->map = stele_map_ref(stele_peers_map(c->peers));
 	c->slot = c->pool_at = 0;
 	c->list = (struct stele_store_list){0};
-	c->block.kind = 0;
+	c->nshards = 0;
+	c->block_ref = false;
 	scan(c);
 }
 
