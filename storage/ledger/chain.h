@@ -14,6 +14,7 @@
 
 #include "storage/base/bytes.h"
 #include "storage/base/err.h"
+#include "storage/base/text.h"
 
 /* format (a segment's index): DO NOT CHANGE THESE VALUES */
 enum stele_chain_family {
@@ -36,10 +37,10 @@ struct stele_chain_pin {
 
 struct stele_chain {
 	enum stele_chain_family family;
-	const char *alias;    /* "bitcoin-regtest" */
-	const char *caip2;    /* "bip122:0f9188f13cb7b2c71f2a335e3a4fc328" */
-	const char *era_name; /* EVM: the network part of .era1 and .ere file names; else NULL */
-	const char *genesis;  /* hash of block 0, as shown */
+	char caip2[STELE_CAIP2_MAX]; /* "bip122:0f9188f13cb7b2c71f2a335e3a4fc328" */
+	const char *alias;           /* "bitcoin-regtest"; NULL: it has none */
+	const char *era_name;        /* EVM: the network part of .era1 and .ere names; or NULL */
+	const char *genesis;         /* hash of block 0, as shown; NULL: not known to this build */
 	struct stele_chain_pin pin[STELE_CHAIN_PINS_MAX]; /* those with a hash */
 	/* Bitcoin only */
 	uint8_t magic[4];
@@ -47,17 +48,20 @@ struct stele_chain {
 	uint32_t segwit_height;  /* from here a committed witness must be there */
 };
 
-/* By alias or CAIP-2 name. USAGE lists the names that are known. */
-STELE_MUST_USE enum stele_err stele_chain_find(const char *name, const struct stele_chain **out);
-/* By genesis hash, magic, or the network part of an era file's name; NULL: none. */
+/* By alias or CAIP-2 name. Besides the chains that this build knows, any "eip155:<id>",
+ * "fabric:<channel>" and "fisco:<group>" is a chain, without genesis and pins. USAGE lists the
+ * names. The strings that *out points to are constant. */
+STELE_MUST_USE enum stele_err stele_chain_find(const char *name, struct stele_chain *out);
+/* A known chain by genesis hash, magic, or the network part of an era file's name; NULL: none. */
 const struct stele_chain *stele_chain_by_genesis(enum stele_chain_family family,
                                                  const struct stele_hash *genesis);
 const struct stele_chain *stele_chain_by_magic(const uint8_t magic[4]);
 const struct stele_chain *stele_chain_by_era_name(const char *name, size_t len);
-/* Known chains, in order; NULL after the last. */
+/* The chains that this build knows, in order; NULL after the last. */
 const struct stele_chain *stele_chain_at(size_t i);
 
-void stele_chain_genesis(const struct stele_chain *chain, struct stele_hash *out);
+/* False: not known. */
+bool stele_chain_genesis(const struct stele_chain *chain, struct stele_hash *out);
 
 /* CORRUPT when the chain is known to have another block at this height (block 0, a pin); names the
  * chain that the block belongs to where that is known. */

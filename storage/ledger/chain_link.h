@@ -4,10 +4,11 @@
  * is how Bitcoin's files, which are neither in height order nor free of stale blocks, get heights,
  * and how any segment reaches level `linked`.
  *
- * "Best" is the branch with the most work where both start in the same place; where they start
- * at different archived heights, the blocks between those count as the heaviest block given. Blocks
- * without work (nBits 0) count one each. `linked` promises parents, not that the best branch is the
- * network's: that is a trust anchor's to say (level `trusted`).
+ * A block is stale when a branch with more work has another block at its height, or when its parent
+ * is stale. Where branches start at different archived heights, the blocks between those count as
+ * the heaviest block given; blocks without work (nBits 0) count one each. Only the blocks given are
+ * judged: where two segments each have a block at one height, the links from above decide. `linked`
+ * promises parents, not that the best branch is the network's: that is a trust anchor's to say.
  *
  * Pure. Thread: any. Allocates about 64 bytes a block while it works.
  */
@@ -42,10 +43,10 @@ struct stele_link_result {
 	uint64_t linked, stale, duplicate; /* blocks */
 	uint64_t unlinked_roots;           /* blocks whose parent is nowhere */
 	struct stele_hash unlinked_parent; /* of the first of those: what must be imported before */
-	uint64_t first_height, last_height; /* of the best branch; UNKNOWN: nothing linked */
-	struct stele_hash first_parent;     /* parent of the best branch's first block here */
-	struct stele_hash last_hash;        /* the best branch's last block here */
-	bool contiguous; /* every height from first to last is on the best branch here */
+	uint64_t first_height, last_height; /* not stale; UNKNOWN: nothing is linked */
+	struct stele_hash first_parent;     /* of the block at first_height */
+	struct stele_hash last_hash;        /* of the block at last_height */
+	bool contiguous;                    /* every height from first to last is here */
 };
 
 /* Fills the "found" fields of all n blocks. CORRUPT: a parent cycle, a claimed height that is not
