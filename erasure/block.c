@@ -9,9 +9,6 @@
 
 #include "storage/base/merkle.h"
 
-/* Of all shards: most with k = 1, where every parity shard is as long as the block. */
-#define BLOCK_CELLS_MAX ((1 + STELE_CODE_M_MAX) * STELE_SHARD_CELLS_MAX)
-
 static uint32_t min_u32(uint64_t a, uint64_t b)
 {
 	return (uint32_t)(a < b ? a : b);
@@ -67,22 +64,46 @@ static void fill_tail(struct stele_block *b, const uint8_t *bytes)
 	}
 }
 
-static void hash_rows(struct stele_block *b, const uint8_t *bytes,
-                      struct stele_sha256_stream *object)
+/*
+ * Hands out cells column by column (cell c of every shard), so that a column is encoded when its
+ * data cells have just been hashed and lie in the cache, and its parity cells are hashed while they
+ * do.
+ */
+struct encoder {
+	struct stele_sha256_source base;
+	struct stele_block *b;
+	const struct stele_code *code;
+	uint32_t cell, shard; /* next */
+};
+
+static void encode_column(const struct encoder *e)
 {
-	struct stele_sha256_message cell[BLOCK_CELLS_MAX];
-	const struct stele_descriptor *d = &b->desc;
-	uint32_t rows = stele_descriptor_roots(d);
-	size_t n = 0;
-	assert(rows * b->cells <= BLOCK_CELLS_MAX);
-	for (uint32_t i = 0; i < rows; i++)
-		for (uint32_t c = 0; c < b->cells; c++)
-			cell[n++] = (struct stele_sha256_message){
-			    .data = b->shard[i] + (size_t)c * STELE_CELL_LEN,
-			    .len = stele_descriptor_cell_len(d, c),
-			    .out = &b->row[i][c],
-			};
-	stele_sha256_leaves_and_stream(cell, n, bytes, d->length, object);
+	const uint8_t *data[STELE_CODE_K_MAX];
+	uint8_t *parity[STELE_CODE_M_MAX];
+	const struct stele_code_id *id = &e->b->desc.code;
+	size_t off = (size_t)e->cell * STELE_CELL_LEN;
+	for (uint32_t i = 0; i < id->k; i++)
+		data[i] = e->b->shard[i] + off;
+	for (uint32_t i = 0; i < id->m; i++)
+		parity[i] = (uint8_t *)e->b->shard[id->k + i] + off;
+	stele_code_encode(e->code, stele_descriptor_cell_len(&e->b->desc, e->cell), data, parity);
+}
+
+static bool next_cell(struct stele_sha256_source *source, struct stele_sha256_message *out)
+{
+	struct encoder *e = (struct encoder *)source;
+	if (e->cell == e->b->cells)
+		return false;
+	if (e->shard == e->b->desc.code.k)
+		encode_column(e);
+	out->data = e->b->shard[e->shard] + (size_t)e->cell * STELE_CELL_LEN;
+	out->len = stele_descriptor_cell_len(&e->b->desc, e->cell);
+	out->out = &e->b->row[e->shard][e->cell];
+	if (++e->shard == stele_descriptor_roots(&e->b->desc)) {
+		e->shard = 0;
+		e->cell++;
+	}
+	return true;
 }
 
 enum stele_err stele_block_encode(struct stele_block *b, const struct stele_code *code,
@@ -93,10 +114,11 @@ enum stele_err stele_block_encode(struct stele_block *b, const struct stele_code
 	b->cells = stele_descriptor_cells(&b->desc);
 	STELE_TRY(allocate(b, bytes));
 	fill_tail(b, bytes);
-	if (b->desc.code.family != STELE_CODE_REP)
-		stele_code_encode(code, b->desc.S, b->shard,
-		                  (uint8_t *const *)&b->shard[b->desc.code.k]);
-	hash_rows(b, bytes, object);
+	struct encoder e = {
+	    .base = {.next = next_cell, .bytes = stele_descriptor_roots(&b->desc) * b->desc.S},
+	    .b = b,
+	    .code = code};
+	stele_sha256_leaves_and_stream(&e.base, bytes, len, object);
 	for (uint32_t i = 0; i < stele_descriptor_roots(&b->desc); i++)
 		stele_merkle_root(b->row[i], b->cells, &b->desc.root[i]);
 	stele_descriptor_id(&b->desc, &b->id);

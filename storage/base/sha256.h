@@ -33,7 +33,7 @@ void stele_sha256_cells(const void *data, size_t len, struct stele_hash *leaf);
 /* The same, while feeding all of data to `object` as well, in the same lanes: the serial stream
  * costs almost nothing extra. object may be NULL. */
 void stele_sha256_cells_and_stream(const void *data, size_t len, struct stele_hash *leaf,
-				   struct stele_sha256_stream *object);
+                                   struct stele_sha256_stream *object);
 
 /* n messages of any lengths, independent of each other. */
 struct stele_sha256_message {
@@ -43,11 +43,17 @@ struct stele_sha256_message {
 };
 void stele_sha256_many(const struct stele_sha256_message *messages, size_t n);
 
-/* n leaves, SHA-256(0x00 || message), while feeding bytes [0, len) of data to `object` in the same
- * lanes. object may be NULL (then data is not read). */
-void stele_sha256_leaves_and_stream(const struct stele_sha256_message *leaves, size_t n,
-				    const void *data, size_t len,
-				    struct stele_sha256_stream *object);
+/* Leaves from anywhere, SHA-256(0x00 || message), while feeding bytes [0, len) of data to `object`
+ * in the same lanes. `next` is called once per leaf, in the caller's thread, when a lane is free
+ * for it: it may compute the leaf's bytes only then, which must stay until all is done. False:
+ * there are no more. `bytes` is what all leaves come to; only the speed depends on it. object may
+ * be NULL (then data is not read). */
+struct stele_sha256_source {
+	bool (*next)(struct stele_sha256_source *source, struct stele_sha256_message *out);
+	uint64_t bytes;
+};
+void stele_sha256_leaves_and_stream(struct stele_sha256_source *leaves, const void *data,
+                                    size_t len, struct stele_sha256_stream *object);
 
 /* Kernels, for tests and benchmarks. NULL chooses the best for this CPU. False: not on this CPU. */
 bool stele_sha256_use(const char *kernel);

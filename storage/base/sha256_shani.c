@@ -11,7 +11,8 @@
 #if defined(__x86_64__)
 #include <immintrin.h>
 
-#define TARGET __attribute__((target("sha,sse4.1")))
+#define TARGET __attribute__((target("sha,avx")))
+#define LANES  3u
 #define INLINE TARGET __attribute__((always_inline)) static inline
 
 struct state {
@@ -40,6 +41,7 @@ INLINE void store_state(uint32_t h[8], struct state s)
 INLINE void load_words(__m128i w[4], const uint8_t *p)
 {
 	const __m128i big_endian = _mm_set_epi64x(0x0c0d0e0f08090a0b, 0x0405060700010203);
+#pragma GCC unroll 4
 	for (int i = 0; i < 4; i++)
 		w[i] = _mm_shuffle_epi8(_mm_loadu_si128((const __m128i *)(p + 16 * i)), big_endian);
 }
@@ -62,12 +64,14 @@ INLINE void four_rounds(struct state *s, __m128i w[4], int q)
 INLINE void run_lanes(const unsigned lanes, uint32_t *const h[], const uint8_t *const p[],
                       size_t blocks)
 {
-	struct state s[STELE_SHA256_LANES_MAX];
+	struct state s[LANES];
+#pragma GCC unroll 3
 	for (unsigned i = 0; i < lanes; i++)
 		s[i] = load_state(h[i]);
 	for (size_t b = 0; b < blocks; b++) {
-		__m128i w[STELE_SHA256_LANES_MAX][4];
-		struct state before[STELE_SHA256_LANES_MAX];
+		__m128i w[LANES][4];
+		struct state before[LANES];
+#pragma GCC unroll 3
 		for (unsigned i = 0; i < lanes; i++) {
 			before[i] = s[i];
 			load_words(w[i], p[i] + b * STELE_SHA256_BLOCK);
@@ -78,11 +82,13 @@ INLINE void run_lanes(const unsigned lanes, uint32_t *const h[], const uint8_t *
 			for (unsigned i = 0; i < lanes; i++)
 				four_rounds(&s[i], w[i], q);
 		}
+#pragma GCC unroll 3
 		for (unsigned i = 0; i < lanes; i++) {
 			s[i].abef = _mm_add_epi32(s[i].abef, before[i].abef);
 			s[i].cdgh = _mm_add_epi32(s[i].cdgh, before[i].cdgh);
 		}
 	}
+#pragma GCC unroll 3
 	for (unsigned i = 0; i < lanes; i++)
 		store_state(h[i], s[i]);
 }
@@ -119,7 +125,7 @@ static bool usable(void)
 {
 	/* __builtin_cpu_supports knows no "sha" in GCC 12: CPUID leaf 7, EBX bit 29. */
 	unsigned eax = 7, ebx = 0, ecx = 0, edx = 0;
-	if (!__builtin_cpu_supports("sse4.1"))
+	if (!__builtin_cpu_supports("avx"))
 		return false;
 	__asm__("cpuid" : "+a"(eax), "=b"(ebx), "+c"(ecx), "=d"(edx));
 	return ebx >> 29 & 1;
@@ -127,7 +133,7 @@ static bool usable(void)
 
 const struct stele_sha256_kernel stele_sha256_shani = {
     .name = "shani",
-    .lanes = 3,
+    .lanes = LANES,
     .usable = usable,
     .run = run,
 };
