@@ -1,0 +1,28 @@
+/*
+ * Questions and orders to every node of the map at once, as JSON (net/PROTOCOL.md: STATUS, REPAIR, SCRUB). Blocking, over a
+ * libstele handle, one thread.
+ */
+#ifndef NET_CLIENT_ADMIN_H
+#define NET_CLIENT_ADMIN_H
+
+#include "net/client/stele.h"
+
+struct stele_node_answer {
+	uint16_t node;
+	char name[STELE_NAME_MAX];
+	char addr[80];
+	enum stele_err err; /* OK: body is the node's JSON text */
+	char detail[STELE_DETAIL_MAX];
+	char *body; /* NUL-terminated; NULL without one */
+};
+
+/* Sends the same request to every node of the map and waits for all answers, or connect_ns for a connection and
+ * timeout_ns altogether. *answers (stele_answers_free) holds one per node of the map, in its order. NOMEM, CANCELLED. */
+STELE_MUST_USE enum stele_err stele_ask_nodes(struct stele *s, uint16_t op, const char *json,
+                                              uint64_t timeout_ns,
+                                              struct stele_node_answer **answers, uint32_t *n);
+void stele_answers_free(struct stele_node_answer *answers, uint32_t n);
+/* Lets time pass while the connections live on. */
+void stele_pause(struct stele *s, uint64_t ns);
+
+#endif

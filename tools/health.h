@@ -1,0 +1,41 @@
+/* The cluster's health as the nodes report it, merged: what `status` prints and `repair` compares before and after. */
+#ifndef TOOLS_HEALTH_H
+#define TOOLS_HEALTH_H
+
+#include <jansson.h>
+
+#include "net/client/admin.h"
+#include "net/cluster/map.h"
+
+#define STELE_MARGIN_NONE 127 /* nothing is stored */
+
+struct stele_pool_health {
+	char name[STELE_NAME_MAX];
+	uint32_t t;        /* losses its code survives for certain */
+	uint64_t things;   /* blocks; records and marks */
+	uint64_t degraded; /* below full width */
+	int margin;        /* of the worst; -1: unrecoverable now; STELE_MARGIN_NONE */
+	uint64_t bytes;
+	uint32_t groups,
+	    groups_unseen; /* placement groups, and those no reachable node answers for */
+};
+
+struct stele_health_report {
+	struct stele_node_answer *answer;
+	json_t **json; /* of each answer; NULL: none */
+	uint32_t nnodes, up;
+	struct stele_pool_health *pool;
+	uint32_t npools;
+	int margin;
+	uint64_t things, degraded;
+	bool unseen; /* some group has no primary that answers */
+};
+
+/* Asks every node for a fresh inventory. Nodes that do not answer are in the report, not an error. UNAVAILABLE: none
+ * answered. */
+STELE_MUST_USE enum stele_err stele_health_ask(struct stele *s, struct stele_health_report *out);
+void stele_health_finish(struct stele_health_report *r); /* accepts a zeroed one */
+/* "ok", "degraded", "unrecoverable", "empty" */
+const char *stele_health_word(const struct stele_health_report *r);
+
+#endif
