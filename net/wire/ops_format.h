@@ -11,12 +11,12 @@
 
 /* X(name, code) */
 #define STELE_OPCODE_MAP(X)                                                                        \
-	X(HELLO, 1) X(PING, 2) X(MAP_GET, 3) X(MAP_PUT, 4)                                         \
-	X(HAVE, 10) X(SHARD_PUT, 11) X(SHARD_GET, 12) X(REF_ADD, 13)                               \
-	X(RECORD_PUT, 20) X(RECORD_GET, 21) X(MARK_ADD, 22) X(RECEIPT, 23) X(REFUSE, 24)           \
-	X(LIST, 30) X(PG_DIGEST, 31) X(REBUILD, 32) X(KEEP, 33)                                    \
-	X(STATUS, 40) X(REPAIR, 41) X(SCRUB, 42) X(REPORT_BAD, 43)                                 \
-	X(FEED, 50) X(ANCHOR_NOW, 51) X(CHALLENGE, 52)
+	X(HELLO, 1)                                                                                \
+	X(PING, 2) X(MAP_GET, 3) X(MAP_PUT, 4) X(HAVE, 10) X(SHARD_PUT, 11) X(SHARD_GET, 12)       \
+	    X(REF_ADD, 13) X(RECORD_PUT, 20) X(RECORD_GET, 21) X(MARK_ADD, 22) X(RECEIPT, 23)      \
+	        X(REFUSE, 24) X(LIST, 30) X(PG_DIGEST, 31) X(REBUILD, 32) X(KEEP, 33)              \
+	            X(STATUS, 40) X(REPAIR, 41) X(SCRUB, 42) X(REPORT_BAD, 43) X(FEED, 50)         \
+	                X(ANCHOR_NOW, 51) X(CHALLENGE, 52)
 enum stele_opcode {
 #define X(name, code) STELE_OPCODE_##name = code,
 	STELE_OPCODE_MAP(X)
@@ -41,7 +41,8 @@ enum stele_role {
 
 /* Every op marked D addresses one disk of the node: `slot`, as the map names it. */
 
-struct stele_head_hello { /* request: version4 cluster32; reply: version4 node4 root_epoch8 state_epoch8 */
+struct
+    stele_head_hello { /* request: version4 cluster32; reply: version4 node4 root_epoch8 state_epoch8 */
 	uint32_t version;
 	struct stele_hash cluster;
 	uint32_t node;
@@ -71,16 +72,18 @@ void stele_read_key(struct stele_reader *r, struct stele_key *k);
 /* HAVE D: slot2 n2 keys; reply head: a byte (0/1) per key. At most STELE_HAVE_MAX keys. */
 #define STELE_HAVE_MAX 1024u
 
-struct stele_head_shard_put { /* D: slot2 pool2 index1 has_ref1 [deposit32 object32] meta_len4 meta; body: S bytes */
+struct
+    stele_head_shard_put { /* D: slot2 pool2 index1 has_ref1 [deposit32 object32] meta_len4 meta; body: S bytes */
 	uint16_t slot, pool;
 	uint8_t index;
 	bool has_ref;
 	struct stele_hash deposit, object;
 	const uint8_t *meta; /* descriptor, own row, other rows ascending (rep-n: one row) */
 	uint32_t meta_len;
-};                   /* reply empty */
+}; /* reply empty */
 
-struct stele_head_shard_get { /* D: slot2 pool2 index1 flags1 block32 first4 cells4; reply head: meta if asked; body: cells */
+struct
+    stele_head_shard_get { /* D: slot2 pool2 index1 flags1 block32 first4 cells4; reply head: meta if asked; body: cells */
 	uint16_t slot, pool;
 	uint8_t index;
 	bool want_meta;
@@ -92,7 +95,8 @@ struct stele_wire_ref { /* block32 deposit32 object32 */
 	struct stele_hash block, deposit, object;
 };
 #define STELE_REFS_MAX 1024u
-struct stele_head_ref_add { /* D: slot2 pool2 n2 refs; reply head: one wire error code (1 byte) per ref */
+struct
+    stele_head_ref_add { /* D: slot2 pool2 n2 refs; reply head: one wire error code (1 byte) per ref */
 	uint16_t slot, pool, n;
 	const uint8_t *refs; /* n * 96 bytes: stele_wire_ref_at */
 };
@@ -103,7 +107,8 @@ struct stele_head_record_put { /* D: slot2 len4 record; reply empty */
 	const uint8_t *record; /* storage/base/deposit.h */
 	uint32_t record_len;
 };
-struct stele_head_record_get { /* D: slot2 id32 after-key68; reply: as LIST (kinds RECORD, MARK, with metas) */
+struct
+    stele_head_record_get { /* D: slot2 id32 after-key68; reply: as LIST (kinds RECORD, MARK, with metas) */
 	uint16_t slot;
 	struct stele_hash id;
 	struct stele_key after;
@@ -113,7 +118,8 @@ struct stele_head_mark_add { /* D: slot2 len4 packed mark; reply empty */
 	const uint8_t *mark;
 	uint32_t mark_len;
 };
-struct stele_head_refuse { /* D: slot2 object32 deposit32; reply: state1 (0 refused now or before, 1 has the record) */
+struct
+    stele_head_refuse { /* D: slot2 object32 deposit32; reply: state1 (0 refused now or before, 1 has the record) */
 	uint16_t slot;
 	struct stele_hash object, deposit;
 };
@@ -164,14 +170,16 @@ struct stele_wire_helper { /* node2 slot2 index1 */
 	uint16_t node, slot;
 	uint8_t index;
 };
-struct stele_head_rebuild { /* D (the target): slot2 pool2 index1 block32 nhelpers1 helpers; reply: bytes_read8 bytes_written8 */
+struct
+    stele_head_rebuild { /* D (the target): slot2 pool2 index1 block32 nhelpers1 helpers; reply: bytes_read8 bytes_written8 */
 	uint16_t slot, pool;
 	uint8_t index;
 	struct stele_hash block;
 	uint8_t nhelpers;
 	struct stele_wire_helper helper[STELE_CODE_N_MAX];
 };
-struct stele_head_keep { /* D: slot2 pool2 index1 block32 epoch8; reply empty: the promise is durable */
+struct
+    stele_head_keep { /* D: slot2 pool2 index1 block32 epoch8; reply empty: the promise is durable */
 	uint16_t slot, pool;
 	uint8_t index;
 	struct stele_hash block;
@@ -188,9 +196,9 @@ struct stele_head_report_bad { /* D: slot2 key68: the node re-reads it itself be
 
 #define STELE_HEAD_CODEC(name)                                                                     \
 	void stele_head_##name##_encode(const struct stele_head_##name *h,                         \
-					struct stele_writer *w);                                   \
+	                                struct stele_writer *w);                                   \
 	STELE_MUST_USE enum stele_err stele_head_##name##_decode(const void *bytes, size_t len,    \
-								 struct stele_head_##name *out);
+	                                                         struct stele_head_##name *out);
 STELE_HEAD_CODEC(shard_put)
 STELE_HEAD_CODEC(shard_get)
 STELE_HEAD_CODEC(ref_add)
@@ -208,6 +216,6 @@ STELE_HEAD_CODEC(report_bad)
 STELE_HEAD_CODEC(ping) /* the reply */
 void stele_head_hello_encode(const struct stele_head_hello *h, bool reply, struct stele_writer *w);
 STELE_MUST_USE enum stele_err stele_head_hello_decode(const void *bytes, size_t len, bool reply,
-						      struct stele_head_hello *out);
+                                                      struct stele_head_hello *out);
 
 #endif
