@@ -1,0 +1,141 @@
+/* Draws one line of progress. Knows nothing of what progresses. */
+#include "tools/progress.h"
+
+#include <time.h>
+
+#include "tools/tty.h"
+
+#define SECOND     1000000000ull
+#define VISIBLE_NS SECOND        /* what is over sooner shows nothing */
+#define DRAW_NS    (SECOND / 10) /* between two drawings; the ring of samples covers 3 s */
+
+static uint64_t now(void)
+{
+	struct timespec t;
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	return (uint64_t)t.tv_sec * SECOND + (uint64_t)t.tv_nsec;
+}
+
+void stele_bar_start_at(struct stele_bar *bar, FILE *out, const char *label,
+                        enum stele_bar_unit unit, uint64_t now_ns)
+{
+	memset(bar, 0, sizeof(*bar));
+	bar->out = out;
+	bar->label = label;
+	bar->unit = unit;
+	bar->start_ns = now_ns;
+	bar->sample[0].ns = now_ns;
+	bar->nsamples = 1;
+}
+
+void stele_bar_start(struct stele_bar *bar, const struct stele_cli *cli, const char *label,
+                     enum stele_bar_unit unit)
+{
+	bool silent = cli->json || !stele_tty_is(cli->err);
+	stele_bar_start_at(bar, silent ? NULL : cli->err, label, unit, now());
+}
+
+/* Units per second since the oldest sample. */
+static double rate(const struct stele_bar *bar, uint64_t now_ns)
+{
+	uint32_t oldest = bar->nsamples < STELE_BAR_SAMPLES ? 0 : bar->nsamples % STELE_BAR_SAMPLES;
+	uint64_t ns = now_ns - bar->sample[oldest].ns;
+	if (ns == 0 || bar->done < bar->sample[oldest].done)
+		return 0;
+	return (double)(bar->done - bar->sample[oldest].done) * SECOND / (double)ns;
+}
+
+static void amount_text(const struct stele_bar *bar, double v, char out[STELE_SIZE_TEXT])
+{
+	if (bar->unit == STELE_BAR_BYTES)
+		stele_size_text((uint64_t)v, out);
+	else
+		snprintf(out, STELE_SIZE_TEXT, v < 10 && v != (double)(uint64_t)v ? "%.1f" : "%.0f",
+		         v);
+}
+
+static void time_text(double seconds, char out[STELE_SIZE_TEXT])
+{
+	uint64_t s = seconds < 0 ? 0 : seconds > 359999 ? 359999 : (uint64_t)(seconds + 0.5);
+	if (s >= 3600)
+		snprintf(out, STELE_SIZE_TEXT, "%u:%02u:%02u", (unsigned)(s / 3600),
+		         (unsigned)(s / 60 % 60), (unsigned)(s % 60));
+	else
+		snprintf(out, STELE_SIZE_TEXT, "%u:%02u", (unsigned)(s / 60), (unsigned)(s % 60));
+}
+
+/* "label  [#####     ]  42%  1.0 GiB of 2.4 GiB  310.0 MiB/s  0:05 left", or without a total
+ * "label  1.0 GiB  310.0 MiB/s  0:12". The bar takes what the width leaves. */
+char *stele_bar_line(const struct stele_bar *bar, uint64_t now_ns, unsigned width,
+                     char out[STELE_BAR_WIDTH_MAX + 1])
+{
+	char done[STELE_SIZE_TEXT], total[STELE_SIZE_TEXT], speed[STELE_SIZE_TEXT],
+	    time_left[STELE_SIZE_TEXT], tail[128], gauge[64] = "";
+	double per_second = rate(bar, now_ns);
+	if (width > STELE_BAR_WIDTH_MAX)
+		width = STELE_BAR_WIDTH_MAX;
+	amount_text(bar, (double)bar->done, done);
+	amount_text(bar, per_second, speed);
+	if (bar->total == 0) {
+		time_text((double)(now_ns - bar->start_ns) / SECOND, time_left);
+		snprintf(tail, sizeof(tail), "%s  %s/s  %s", done, speed, time_left);
+	} else {
+		uint64_t of = bar->done < bar->total ? bar->done : bar->total;
+		double left = (double)(bar->total - of);
+		if (per_second > 0)
+			time_text(left / per_second, time_left);
+		amount_text(bar, (double)bar->total, total);
+		snprintf(tail, sizeof(tail), "%3u%%  %s of %s  %s/s  %s left",
+		         (unsigned)(100.0 * (double)of / (double)bar->total), done, total, speed,
+		         per_second > 0 ? time_left : "-:--");
+		size_t used = strlen(bar->label) + strlen(tail) + 6;
+		size_t cells = used + 10 <= width ? width - used : 0;
+		if (cells > sizeof(gauge) - 5)
+			cells = sizeof(gauge) - 5;
+		if (cells) {
+			size_t full = (size_t)((double)cells * (double)of / (double)bar->total);
+			gauge[0] = '[';
+			memset(gauge + 1, '#', full);
+			memset(gauge + 1 + full, ' ', cells - full);
+			memcpy(gauge + 1 + cells, "]  ", 4);
+		}
+	}
+	snprintf(out, width + 1, "%s  %s%s", bar->label, gauge, tail);
+	return out;
+}
+
+void stele_bar_step_at(struct stele_bar *bar, uint64_t done, uint64_t total, uint64_t now_ns)
+{
+	char line[STELE_BAR_WIDTH_MAX + 1];
+	bar->done = done;
+	bar->total = total;
+	if (!bar->out || now_ns - bar->start_ns < VISIBLE_NS ||
+	    (bar->visible && now_ns - bar->drawn_ns < DRAW_NS))
+		return;
+	/* One column stays free: some terminals wrap at the last. */
+	unsigned width = stele_tty_width(bar->out) - 1;
+	fprintf(bar->out, "\r\033[K%s", stele_bar_line(bar, now_ns, width, line));
+	fflush(bar->out);
+	uint32_t at = bar->nsamples++ % STELE_BAR_SAMPLES;
+	bar->sample[at].ns = now_ns;
+	bar->sample[at].done = done;
+	bar->drawn_ns = now_ns;
+	bar->visible = true;
+}
+
+bool stele_bar_step(void *bar, uint64_t done, uint64_t total)
+{
+	struct stele_bar *b = bar;
+	if (b->out)
+		stele_bar_step_at(b, done, total, now());
+	return true;
+}
+
+void stele_bar_finish(struct stele_bar *bar)
+{
+	if (bar->out && bar->visible)
+		fputs("\r\033[K", bar->out);
+	if (bar->out)
+		fflush(bar->out);
+	bar->out = NULL;
+}

@@ -1,0 +1,27 @@
+/*
+ * Terminals: whether a stream is one, how wide it is, and styles that are empty strings everywhere
+ * else (files, pipes, TERM=dumb, NO_COLOR set).
+ */
+#ifndef TOOLS_TTY_H
+#define TOOLS_TTY_H
+
+#include <stdbool.h>
+#include <stdio.h>
+
+enum stele_tty_style {
+	STELE_TTY_PLAIN = 0, /* back to normal */
+	STELE_TTY_BOLD,
+	STELE_TTY_DIM,
+	STELE_TTY_RED,
+	STELE_TTY_GREEN,
+	STELE_TTY_YELLOW,
+};
+
+/* A terminal that can move its cursor. */
+bool stele_tty_is(FILE *f);
+/* The escape sequence, or "". */
+const char *stele_tty_style(FILE *f, enum stele_tty_style style);
+/* Columns; 80 when unknown. */
+unsigned stele_tty_width(FILE *f);
+
+#endif
