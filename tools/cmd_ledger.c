@@ -1,0 +1,395 @@
+/* ledger import, ls, get: chain files into the archive, chain blocks out of it. */
+#include "tools/cmd_ledger.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <libgen.h>
+#include <stdlib.h>
+#include <sys/stat.h>
+
+#include "net/ledger/import.h"
+#include "net/ledger/lookup.h"
+#include "tools/json_out.h"
+#include "tools/open.h"
+#include "tools/progress.h"
+
+/* ---- a local file as an import wants it ---- */
+
+struct local_file {
+	FILE *f;
+	struct stele_segment_file file;
+	char name[256];
+	uint8_t xor_key[STELE_XOR_KEY_LEN];
+};
+
+static enum stele_err local_read(void *ctx, uint64_t off, void *buf, size_t cap, size_t *got)
+{
+	struct local_file *l = ctx;
+	if (fseeko(l->f, (off_t)off, SEEK_SET) != 0)
+		return stele_fail_errno(errno, "%s", l->name);
+	*got = fread(buf, 1, cap, l->f);
+	if (*got < cap && ferror(l->f))
+		return stele_fail_errno(errno ? errno : EIO, "%s", l->name);
+	return STELE_OK;
+}
+
+/* bitcoind keeps the key of its block files beside them, since version 28. */
+static enum stele_err load_xor(struct local_file *l, const char *path)
+{
+	char copy[STELE_PATH_MAX], xor_path[STELE_PATH_MAX + 16];
+	snprintf(copy, sizeof(copy), "%s", path);
+	snprintf(xor_path, sizeof(xor_path), "%s/xor.dat", dirname(copy));
+	FILE *f = fopen(xor_path, "rb");
+	if (!f)
+		return errno == ENOENT ? STELE_OK : stele_fail_errno(errno, "%s", xor_path);
+	size_t got = fread(l->xor_key, 1, sizeof(l->xor_key), f);
+	bool exact = got == sizeof(l->xor_key) && fgetc(f) == EOF;
+	fclose(f);
+	if (!exact)
+		return stele_fail(STELE_ERR_CORRUPT, "%s is not 8 bytes long", xor_path);
+	l->file.xor_key = l->xor_key;
+	return STELE_OK;
+}
+
+static enum stele_err local_open(struct local_file *l, const char *path)
+{
+	struct stat st;
+	char copy[STELE_PATH_MAX];
+	*l = (struct local_file){0};
+	l->f = fopen(path, "rb");
+	if (!l->f || fstat(fileno(l->f), &st) != 0)
+		return stele_fail_errno(errno, "%s", path);
+	if (!S_ISREG(st.st_mode))
+		return stele_fail(STELE_ERR_USAGE, "%s is not a regular file", path);
+	snprintf(copy, sizeof(copy), "%s", path);
+	snprintf(l->name, sizeof(l->name), "%s", basename(copy));
+	l->file = (struct stele_segment_file){
+	    .name = l->name, .length = (uint64_t)st.st_size, .read_at = local_read, .ctx = l};
+	return load_xor(l, path);
+}
+
+static void local_close(struct local_file *l)
+{
+	if (l->f)
+		fclose(l->f);
+}
+
+/* ---- import ---- */
+
+static json_t *height_json(uint64_t height)
+{
+	return height == STELE_HEIGHT_UNKNOWN ? json_null() : stele_json_u64(height);
+}
+
+static json_t *chain_hash_json(const struct stele_chain *chain, const struct stele_hash *hash)
+{
+	char text[STELE_HEX_LEN];
+	return json_string(stele_chain_hash_text(chain->family, hash, text));
+}
+
+static json_t *import_json(const char *path, const struct stele_chain *chain,
+                           const struct stele_import_result *r)
+{
+	return json_pack(
+	    "{s:s, s:s, s:s, s:s, s:b, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o}", "file",
+	    path, "chain", chain->caip2, "format", stele_format_name(r->facts.format), "level",
+	    stele_level_name(r->level), "already", r->already, "object",
+	    stele_json_id(&r->segment.object), "index", stele_json_id(&r->segment.index), "length",
+	    stele_json_u64(r->facts.length), "blocks", stele_json_u64(r->facts.count), "stale",
+	    stele_json_u64(r->links.stale), "gaps", stele_json_u64(r->facts.gaps), "first",
+	    height_json(r->segment.first), "last", height_json(r->segment.last), "first_hash",
+	    chain_hash_json(chain, &r->facts.first_hash), "last_hash",
+	    chain_hash_json(chain, &r->facts.last_hash));
+}
+
+static void print_import(struct stele_cli *cli, const char *path, const struct stele_chain *chain,
+                         const struct stele_import_result *r)
+{
+	char size[STELE_SIZE_TEXT], id[STELE_ID_TEXT], hash[STELE_HEX_LEN];
+	fprintf(cli->out, "%s: %s, %s, %" PRIu64 " blocks", path,
+	        stele_format_name(r->facts.format), stele_size_text(r->facts.length, size),
+	        r->facts.count);
+	if (r->segment.first != STELE_HEIGHT_UNKNOWN)
+		fprintf(cli->out, ", heights %" PRIu64 " to %" PRIu64, r->segment.first,
+		        r->segment.last);
+	fprintf(cli->out, "\n  %s%s: %s\n", stele_level_name(r->level),
+	        r->already ? ", archived already" : "", stele_id_text(&r->segment.object, id));
+	if (r->level < STELE_LEVEL_LINKED)
+		fprintf(cli->out,
+		        "  its first parent, %s, is not archived yet: import the file that holds "
+		        "it, and "
+		        "this one is linked\n",
+		        stele_chain_hash_text(chain->family, &r->links.unlinked_parent, hash));
+	if (r->facts.gaps > 0)
+		fprintf(cli->out, "  %" PRIu64 " gaps, %" PRIu64 " bytes that belong to no block\n",
+		        r->facts.gaps, r->facts.gap_bytes);
+}
+
+static enum stele_err import_one(struct stele_cli *cli, struct stele_catalogue *c, const char *path,
+                                 json_t *results, bool *degraded)
+{
+	struct local_file l;
+	struct stele_bar bar;
+	struct stele_import_result r;
+	enum stele_err err = local_open(&l, path);
+	if (err == STELE_OK) {
+		stele_bar_start(&bar, cli, l.name, STELE_BAR_BYTES);
+		struct stele_progress progress = {.step = stele_bar_step, .ctx = &bar};
+		err = stele_ledger_import(c, &l.file, &progress, &r);
+		stele_bar_finish(&bar);
+		if (err != STELE_OK)
+			(void)stele_wrap(err, "%s", path);
+	}
+	local_close(&l);
+	if (err == STELE_ERR_DEGRADED) {
+		*degraded = true;
+		stele_cli_note(cli, "%s", stele_detail());
+		err = STELE_OK;
+	}
+	if (err != STELE_OK)
+		return err;
+	json_array_append_new(results, import_json(path, &c->chain, &r));
+	if (!cli->json)
+		print_import(cli, path, &c->chain, &r);
+	return STELE_OK;
+}
+
+static enum stele_err open_catalogue(struct stele_cli *cli, struct stele **s,
+                                     struct stele_catalogue *c)
+{
+	struct stele_chain chain;
+	const char *name = stele_cli_text(cli, "chain");
+	if (!name)
+		return stele_cli_usage(cli,
+		                       "--chain says which chain: bitcoin, ethereum, eip155:1");
+	STELE_TRY(stele_chain_find(name, &chain));
+	STELE_TRY(stele_cli_open(cli, s));
+	enum stele_err err = stele_catalogue_open(*s, &chain, c);
+	if (err != STELE_OK)
+		stele_close(*s);
+	return err;
+}
+
+static enum stele_err run_import(struct stele_cli *cli)
+{
+	struct stele *s;
+	struct stele_catalogue c;
+	bool degraded = false;
+	uint32_t linked = 0;
+	STELE_TRY(open_catalogue(cli, &s, &c));
+	json_t *results = json_array();
+	enum stele_err err = STELE_OK;
+	/* One refused file does not keep the others out; the first failure is the command's. */
+	enum stele_err first = STELE_OK;
+	char detail[STELE_DETAIL_MAX] = "";
+	for (uint32_t i = 0; i < cli->nargs; i++) {
+		err = import_one(cli, &c, cli->arg[i], results, &degraded);
+		if (err != STELE_OK && first == STELE_OK) {
+			first = err;
+			stele_detail_copy(detail);
+		} else if (err != STELE_OK) {
+			stele_cli_note(cli, "%s", stele_detail());
+		}
+	}
+	err = stele_ledger_relink(&c, &linked);
+	if (err == STELE_OK && linked > 0 && !cli->json)
+		fprintf(cli->out, "%u earlier segments are linked now\n", linked);
+	if (cli->json && (first == STELE_OK || json_array_size(results) > 0)) {
+		enum stele_err out = stele_json_result(
+		    cli, json_pack("{s:O, s:i}", "files", results, "linked_now", (int)linked));
+		err = err == STELE_OK ? out : err;
+	}
+	json_decref(results);
+	stele_catalogue_finish(&c);
+	stele_close(s);
+	if (first != STELE_OK)
+		return stele_fail(first, "%s", detail);
+	if (err == STELE_OK && degraded)
+		return stele_fail(STELE_ERR_DEGRADED,
+		                  "archived with less redundancy than the pool asks "
+		                  "for: it is repaired when disks are back");
+	return err;
+}
+
+/* ---- ls ---- */
+
+static enum stele_err run_ls(struct stele_cli *cli)
+{
+	struct stele *s;
+	struct stele_catalogue c;
+	STELE_TRY(open_catalogue(cli, &s, &c));
+	json_t *list = json_array();
+	for (uint32_t i = 0; i < c.n; i++) {
+		const struct stele_segment *seg = &c.segment[i];
+		char id[STELE_ID_TEXT];
+		json_array_append_new(
+		    list,
+		    json_pack("{s:o, s:o, s:o, s:o, s:o, s:s, s:o, s:o}", "object",
+		              stele_json_id(&seg->object), "index", stele_json_id(&seg->index),
+		              "first", height_json(seg->first), "last", height_json(seg->last),
+		              "blocks", stele_json_u64(seg->count), "level",
+		              seg->linked ? "linked" : "bound", "first_parent",
+		              chain_hash_json(&c.chain, &seg->first_parent), "last_hash",
+		              chain_hash_json(&c.chain, &seg->last_hash)));
+		if (cli->json)
+			continue;
+		if (seg->first == STELE_HEIGHT_UNKNOWN)
+			fprintf(cli->out, "%21s", "heights not known yet");
+		else
+			fprintf(cli->out, "%10" PRIu64 " %10" PRIu64, seg->first, seg->last);
+		fprintf(cli->out, "  %6" PRIu64 " blocks  %-6s  %s\n", seg->count,
+		        seg->linked ? "linked" : "bound", stele_id_text(&seg->object, id));
+	}
+	enum stele_err err = STELE_OK;
+	if (cli->json)
+		err = stele_json_result(
+		    cli, json_pack("{s:s, s:O}", "chain", c.chain.caip2, "segments", list));
+	else if (c.n == 0)
+		fprintf(cli->out, "nothing is archived of %s\n", c.chain.caip2);
+	json_decref(list);
+	stele_catalogue_finish(&c);
+	stele_close(s);
+	return err;
+}
+
+/* ---- get ---- */
+
+static json_t *answer_json(const struct stele_chain *chain, const struct stele_chain_block *b,
+                           bool found)
+{
+	json_t *o =
+	    json_pack("{s:s, s:s}", "chain", chain->caip2, "state", stele_answer_name(b->answer));
+	if (found) {
+		json_object_set_new(o, "height", height_json(b->height));
+		json_object_set_new(o, "hash", chain_hash_json(chain, &b->hash));
+		json_object_set_new(o, "level", json_string(stele_level_name(b->level)));
+		json_object_set_new(o, "segment", stele_json_id(&b->segment));
+		json_object_set_new(o, "length", stele_json_u64(b->len));
+	} else {
+		json_object_set_new(o, "first", height_json(b->first));
+		json_object_set_new(o, "last", height_json(b->last));
+	}
+	return o;
+}
+
+/* -o FILE: whole or not at all. */
+static enum stele_err write_file(const char *path, const void *bytes, size_t len)
+{
+	char part[STELE_PATH_MAX];
+	int n = snprintf(part, sizeof(part), "%s.part", path);
+	if (n < 0 || (size_t)n >= sizeof(part))
+		return stele_fail(STELE_ERR_USAGE, "%.80s...: path too long", path);
+	FILE *f = fopen(part, "wb");
+	if (!f)
+		return stele_fail_errno(errno, "%s", part);
+	bool ok = fwrite(bytes, 1, len, f) == len;
+	ok = fclose(f) == 0 && ok;
+	if (!ok || rename(part, path) != 0) {
+		enum stele_err err = stele_fail_errno(errno, "%s", path);
+		remove(part);
+		return err;
+	}
+	return STELE_OK;
+}
+
+static enum stele_err deliver(struct stele_cli *cli, const struct stele_catalogue *c,
+                              const struct stele_chain_block *b)
+{
+	const char *path = stele_cli_text(cli, "output");
+	if (path)
+		STELE_TRY(write_file(path, b->bytes, b->len));
+	if (cli->json)
+		return stele_json_result(cli, answer_json(&c->chain, b, true));
+	if (!path && fwrite(b->bytes, 1, b->len, cli->out) != b->len)
+		return stele_fail_errno(errno, "standard output");
+	if (path) {
+		char hash[STELE_HEX_LEN];
+		fprintf(cli->out, "%s: block ", path);
+		if (b->height != STELE_HEIGHT_UNKNOWN)
+			fprintf(cli->out, "%" PRIu64 ", ", b->height);
+		fprintf(cli->out, "%s, %zu bytes, %s, %s\n",
+		        stele_chain_hash_text(c->chain.family, &b->hash, hash), b->len,
+		        stele_answer_name(b->answer), stele_level_name(b->level));
+	}
+	return STELE_OK;
+}
+
+static enum stele_err run_get(struct stele_cli *cli)
+{
+	struct stele *s;
+	struct stele_catalogue c;
+	struct stele_chain_block b = {0};
+	struct stele_hash hash;
+	bool by_height = stele_cli_given(cli, "height");
+	const char *text = stele_cli_text(cli, "hash");
+	if (by_height == (text != NULL))
+		return stele_cli_usage(cli, "say --height H or --hash X");
+	STELE_TRY(open_catalogue(cli, &s, &c));
+	enum stele_err err = STELE_OK;
+	if (text)
+		err = stele_chain_hash_parse(c.chain.family, text, &hash);
+	if (err == STELE_OK)
+		err = by_height ? stele_ledger_by_height(&c, stele_cli_number(cli, "height", 0), &b)
+		                : stele_ledger_by_hash(&c, &hash, &b);
+	if (err == STELE_OK) {
+		err = deliver(cli, &c, &b);
+	} else if (err == STELE_ERR_NOT_FOUND && cli->json && b.answer) {
+		json_t *o = answer_json(&c.chain, &b, false);
+		json_object_set_new(o, "message", json_string(stele_detail()));
+		if (stele_json_result(cli, o) != STELE_OK)
+			err = STELE_ERR_IO;
+	}
+	free(b.bytes);
+	stele_catalogue_finish(&c);
+	stele_close(s);
+	return err;
+}
+
+/* ---- the table ---- */
+
+#define CHAIN                                                                                      \
+	{                                                                                          \
+		"chain", 0, STELE_OPT_TEXT, "CHAIN",                                               \
+		    "bitcoin, bitcoin-regtest, ethereum, sepolia, or a CAIP-2 name"                \
+	}
+static const struct stele_opt import_opts[] = {CHAIN, {0}};
+static const struct stele_opt ls_opts[] = {CHAIN, {0}};
+static const struct stele_opt get_opts[] = {
+    CHAIN,
+    {"height", 0, STELE_OPT_NUMBER, "H", "the best chain's block at this height"},
+    {"hash", 0, STELE_OPT_TEXT, "X", "the block with this hash, also a stale one"},
+    {"output", 'o', STELE_OPT_TEXT, "FILE", "write it there instead of standard output"},
+    {0}};
+
+const struct stele_command stele_cmd_ledger[] = {
+    {.name = "ledger import",
+     .args = "FILE...",
+     .summary = "archive a chain node's block files, byte for byte",
+     .details =
+         "Bitcoin blk*.dat (xor.dat beside them is used) and Ethereum era1. Every hash that the "
+         "format can bind is recomputed before anything is stored; of a file that does not hold, "
+         "nothing is kept (exit 5). A file whose parents are not archived yet is kept as `bound`.",
+     .example = "stele ledger import --chain bitcoin ~/.bitcoin/blocks/blk00000.dat",
+     .flags = STELE_CMD_CLUSTER,
+     .args_min = 1,
+     .args_max = UINT32_MAX,
+     .opt = import_opts,
+     .run = run_import},
+    {.name = "ledger ls",
+     .args = "",
+     .summary = "what is archived of a chain",
+     .example = "stele ledger ls --chain ethereum",
+     .flags = STELE_CMD_CLUSTER,
+     .opt = ls_opts,
+     .run = run_ls},
+    {.name = "ledger get",
+     .args = "",
+     .summary = "one chain block, checked against its hash",
+     .details = "Bitcoin: the bytes of `getblock 0`; EVM chains: the block's RLP. With --json the "
+                "answer's "
+                "state: archived, stale, gap, not-yet, unknown-hash.",
+     .example = "stele ledger get --chain bitcoin --height 170 -o block-170.bin",
+     .flags = STELE_CMD_CLUSTER,
+     .opt = get_opts,
+     .run = run_get},
+    {0}};
