@@ -33,16 +33,21 @@ static bool always(void)
 	return true;
 }
 
-static void run_isal(const uint8_t *coef, unsigned rows, unsigned cols, size_t len,
-                     const uint8_t *const *in, uint8_t *const *out)
+static void prepare_isal(const uint8_t *coef, unsigned rows, unsigned cols, void *tables)
 {
-	unsigned char tables[32 * STELE_GF_ROWS_MAX * STELE_GF_COLS_MAX];
+	/* ISA-L's prototypes lack the const */
 	ec_init_tables((int)cols, (int)rows, (unsigned char *)coef, tables);
-	ec_encode_data((int)len, (int)cols, (int)rows, tables, (unsigned char **)in,
-	               (unsigned char **)out); /* ISA-L's prototypes lack the const */
 }
 
-static const struct stele_gf_kernel isal = {.name = "isal", .usable = always, .run = run_isal};
+static void run_isal(const void *tables, unsigned rows, unsigned cols, size_t len,
+                     const uint8_t *const *in, uint8_t *const *out)
+{
+	ec_encode_data((int)len, (int)cols, (int)rows, (unsigned char *)tables,
+	               (unsigned char **)in, (unsigned char **)out);
+}
+
+static const struct stele_gf_kernel isal = {
+    .name = "isal", .usable = always, .prepare = prepare_isal, .run = run_isal};
 
 static const struct stele_gf_kernel *const kernels[] = {/* the best first */
 #if defined(__x86_64__)
@@ -115,22 +120,42 @@ const char *const *stele_gf_kernels(void)
 
 /* The product */
 
+static bool all_ones(const uint8_t *coef, unsigned cols)
+{
+	for (unsigned c = 0; c < cols; c++)
+		if (coef[c] != 1)
+			return false;
+	return true;
+}
+
+/* Of at most STELE_GF_ROWS_MAX rows: slice by slice, for kernels that need several passes. */
+static void product(const struct stele_gf_kernel *kern, const uint8_t *coef, unsigned rows,
+                    unsigned cols, size_t len, const uint8_t *const *in, uint8_t *const *out)
+{
+	_Alignas(64) uint8_t tables[STELE_GF_TABLES_LEN];
+	const uint8_t *src[STELE_GF_COLS_MAX];
+	uint8_t *dst[STELE_GF_ROWS_MAX];
+	kern->prepare(coef, rows, cols, tables);
+	for (size_t at = 0; at < len; at += SLICE) {
+		for (unsigned c = 0; c < cols; c++)
+			src[c] = in[c] + at;
+		for (unsigned r = 0; r < rows; r++)
+			dst[r] = out[r] + at;
+		kern->run(tables, rows, cols, len - at < SLICE ? len - at : SLICE, src, dst);
+	}
+}
+
 void stele_gf_product(const uint8_t *coef, unsigned rows, unsigned cols, size_t len,
                       const uint8_t *const *in, uint8_t *const *out)
 {
 	const struct stele_gf_kernel *kern = kernel();
 	assert(cols >= 1 && cols <= STELE_GF_COLS_MAX);
-	for (size_t at = 0; at < len; at += SLICE) {
-		const uint8_t *src[STELE_GF_COLS_MAX];
-		size_t slice = len - at < SLICE ? len - at : SLICE;
-		for (unsigned c = 0; c < cols; c++)
-			src[c] = in[c] + at;
-		for (unsigned r = 0; r < rows; r += STELE_GF_ROWS_MAX) {
-			uint8_t *dst[STELE_GF_ROWS_MAX];
-			unsigned n = rows - r < STELE_GF_ROWS_MAX ? rows - r : STELE_GF_ROWS_MAX;
-			for (unsigned i = 0; i < n; i++)
-				dst[i] = out[r + i] + at;
-			kern->run(coef + (size_t)r * cols, n, cols, slice, src, dst);
-		}
+	if (rows == 1 && kern->sum && all_ones(coef, cols)) {
+		kern->sum(cols, len, in, out[0]);
+		return;
 	}
+	for (unsigned r = 0; r < rows; r += STELE_GF_ROWS_MAX)
+		product(kern, coef + (size_t)r * cols,
+		        rows - r < STELE_GF_ROWS_MAX ? rows - r : STELE_GF_ROWS_MAX, cols, len, in,
+		        out + r);
 }

@@ -7,14 +7,21 @@
 
 #include "erasure/gf256.h"
 
-#define STELE_GF_ROWS_MAX 4u /* outputs of one pass over the inputs */
+#define STELE_GF_ROWS_MAX 8u /* outputs of one pass over the inputs */
+/* Bytes of a prepared matrix: ISA-L's tables are the largest. */
+#define STELE_GF_TABLES_LEN (32u * STELE_GF_ROWS_MAX * STELE_GF_COLS_MAX)
 
 struct stele_gf_kernel {
 	const char *name;
 	bool (*usable)(void);
-	/* The product of 1 ... STELE_GF_ROWS_MAX rows over vectors short enough for the cache. */
-	void (*run)(const uint8_t *coef, unsigned rows, unsigned cols, size_t len,
+	/* Expands rows x cols coefficients into what `run` multiplies by; 1 <= rows <= ROWS_MAX. tables
+	 * holds STELE_GF_TABLES_LEN bytes, aligned to 64. */
+	void (*prepare)(const uint8_t *coef, unsigned rows, unsigned cols, void *tables);
+	/* The product over len bytes of each vector. */
+	void (*run)(const void *tables, unsigned rows, unsigned cols, size_t len,
 	            const uint8_t *const *in, uint8_t *const *out);
+	/* out = the sum of all inputs; NULL: there is nothing faster than `run`. */
+	void (*sum)(unsigned cols, size_t len, const uint8_t *const *in, uint8_t *out);
 };
 
 /* Multiplication by each constant as an 8 x 8 matrix of bits, in GF2P8AFFINEQB's order. */

@@ -74,6 +74,8 @@ static void check(unsigned rows, unsigned cols, size_t len, bool at_end)
 	for (unsigned i = 0; i < rows * cols; i++)
 		if (guard_random(&seed) % 4 == 0) /* zeros and ones may be treated apart */
 			coef[i] &= 1;
+	if (rows == 1 && guard_random(&seed) % 2) /* a plain sum as well */
+		memset(coef, 1, sizeof(coef));
 	for (unsigned c = 0; c < cols; c++)
 		in[c] = at_end ? guard_end(&in_guard[c], len)
 		               : in_guard[c].begin + guard_random(&seed) % 64;
