@@ -1,7 +1,7 @@
 /*
  * How clients find the log without the sequencer's files: the log is a chain of its own in the
  * catalogue (D11). Anchor line number i is announced by a `catalogue` mark of the log's key under
- * the chain "stele:<first 16 hex digits of the logId>-<i>", one mark per id, so that the newest
+ * the chain "stele:<first 14 hex digits of the logId>-<i>", one mark per id, so that the newest
  * line is found with O(log i) look-ups however many there are. Its fields: first, last, count   the
  * leaves that the line added: previous size, size - 1, their number first-parent         the hash
  * of the previous line, as the line says last-hash            the checkpoint's root segment the
@@ -12,7 +12,7 @@
 #ifndef NET_ANCHOR_ANNOUNCE_H
 #define NET_ANCHOR_ANNOUNCE_H
 
-#include "net/anchor/local.h"
+#include "net/anchor/line.h"
 #include "storage/base/mark.h"
 
 /* The chain's name for a line; stele_catalogue_id of it is where the mark lies. Returns out. */

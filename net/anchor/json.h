@@ -33,6 +33,13 @@ void stele_json_string(struct stele_json *j, const char *key, const char *s, siz
 void stele_json_hex(struct stele_json *j, const char *key, const void *bytes, size_t len);
 void stele_json_number(struct stele_json *j, const char *key, uint64_t v); /* <= NUMBER_MAX */
 
+/* True when nothing failed, everything is closed, and the text is these bytes. */
+bool stele_json_is(const struct stele_json *j, const char *bytes, size_t len);
+
+/* Parses one object; duplicate names and NUL are refused. CORRUPT says where. NOMEM. Release with
+ * json_decref. */
+STELE_MUST_USE enum stele_err stele_json_parse(const char *bytes, size_t len, json_t **out);
+
 /* Fields of a parsed object; false: missing, of another type, or out of bounds. */
 bool stele_json_get_number(const json_t *object, const char *key, uint64_t max, uint64_t *out);
 bool stele_json_get_hex(const json_t *object, const char *key, void *out, size_t len);

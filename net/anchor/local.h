@@ -3,21 +3,8 @@
  * key. State `recorded`, never `final`: it lets whoever holds an older line or checkpoint see a
  * rewrite, and proves no time; what it says is the operator's word.
  *
- * A line is canonical JSON (net/anchor/json.h) and a line feed:
- *   {"checkpoint":<signed note>,"manifest":<object id hex>,"number":<0, 1, ...>,
- *    "previous":<SHA-256 of the line before, with its line feed; zeros in line 0>,
- *    "signature":<hex>,"time":<unix seconds>}
- * and the log's key signs, as every body of ours:
- *   stele.dev/anchor/v1
- *   cluster <32 bytes>
- *   logid <hash>
- *   number <n>
- *   previous <hash>
- *   checkpoint <SHA-256 of the note's bytes>
- *   manifest sha256:<hex>
- *   time <unix seconds>
- * Sizes strictly grow. `sed -n 3p anchors.local | sha256sum` is what line 3 (from 0) names as
- * previous.
+ * Lines are net/anchor/line.h's. Sizes strictly grow. The hash that a line names as previous is
+ * what `sed -n Np anchors.local | sha256sum` prints of the line before it.
  *
  * A line is appended with one durable write. A last line without its line feed, or with a zero byte
  * (a page that never reached the disk), was torn by a crash before anybody was told: it is ignored,
@@ -26,42 +13,8 @@
 #ifndef NET_ANCHOR_LOCAL_H
 #define NET_ANCHOR_LOCAL_H
 
-#include "storage/base/note.h"
+#include "net/anchor/line.h"
 #include "storage/io/env.h"
-
-struct stele_anchor_line {
-	uint64_t number;
-	struct stele_hash previous;
-	char note[STELE_NOTE_MAX]; /* the checkpoint verbatim */
-	size_t note_len;
-	struct stele_checkpoint checkpoint; /* decoded */
-	struct stele_hash manifest;         /* object id (net/anchor/manifest.h) */
-	uint64_t time;
-	struct stele_sig sig;
-};
-#define STELE_ANCHOR_LINE_MAX (2u * STELE_NOTE_MAX + 1024u) /* bytes, with the line feed */
-#define STELE_LOG_KEYS_MAX    4u
-
-/* What lines are checked against. */
-struct stele_anchor_trust {
-	struct stele_hash cluster;
-	char origin[STELE_LOG_ORIGIN_MAX];
-	struct stele_public_key key[STELE_LOG_KEYS_MAX]; /* of the log; one suffices */
-	uint32_t nkeys;
-};
-
-/* The text that the log's key signs. out: STELE_DEPOSIT_MAX bytes. */
-void stele_anchor_line_body(const struct stele_anchor_line *line, const struct stele_hash *cluster,
-                            char *out, size_t *len);
-/* CORRUPT: the note's signature, its origin, or the line's own signature does not hold. */
-STELE_MUST_USE enum stele_err stele_anchor_line_check(const struct stele_anchor_line *line,
-                                                      const struct stele_anchor_trust *trust);
-/* out: STELE_ANCHOR_LINE_MAX; with the line feed. */
-STELE_MUST_USE enum stele_err stele_anchor_line_encode(const struct stele_anchor_line *line,
-                                                       char *out, size_t *len);
-/* Form only (bytes with the line feed). CORRUPT. */
-STELE_MUST_USE enum stele_err stele_anchor_line_decode(const char *bytes, size_t len,
-                                                       struct stele_anchor_line *out);
 
 struct stele_anchor_local;
 

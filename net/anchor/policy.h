@@ -15,7 +15,7 @@
 #ifndef NET_ANCHOR_POLICY_H
 #define NET_ANCHOR_POLICY_H
 
-#include "net/anchor/local.h"
+#include "net/anchor/line.h"
 #include "storage/base/text.h"
 
 enum stele_anchor_kind {

@@ -17,16 +17,10 @@
 #define NET_ANCHOR_SEQUENCER_H
 
 #include "net/anchor/announce.h"
+#include "net/anchor/head.h"
 #include "net/anchor/local.h"
 #include "net/anchor/manifest.h"
 #include "storage/base/deposit.h"
-
-/* The log's head: what only compare-and-set changes. */
-struct stele_log_head {
-	uint64_t size; /* 0: a new log, the rest is zero */
-	struct stele_hash root;
-	struct stele_hash manifest; /* object id */
-};
 
 /* A signed body that waits to be entered. */
 struct stele_log_item {
@@ -103,19 +97,5 @@ struct stele_sequencer_result {
  * again. */
 STELE_MUST_USE enum stele_err stele_sequencer_run(struct stele_sequencer *s,
                                                   struct stele_sequencer_result *out);
-
-/* ---- a head in a file, for clusters whose map is signed files: text, replaced atomically ----
- *   stele.dev/head/v1 · cluster · logid · size · root · manifest sha256:<hex>
- * The lock on anchors.local keeps other processes away. */
-STELE_MUST_USE enum stele_err stele_log_head_load(struct stele_env *env, const char *path,
-                                                  const struct stele_hash *cluster,
-                                                  const struct stele_hash *log_id,
-                                                  struct stele_log_head *out);
-/* STALE unless the file's head is `from` (size 0: no file). */
-STELE_MUST_USE enum stele_err stele_log_head_move(struct stele_env *env, const char *path,
-                                                  const struct stele_hash *cluster,
-                                                  const struct stele_hash *log_id,
-                                                  const struct stele_log_head *from,
-                                                  const struct stele_log_head *to);
 
 #endif
