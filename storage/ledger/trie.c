@@ -140,7 +140,7 @@ static void node_leaf(const struct walk *walk, size_t i, size_t depth, bool root
 static void node(const struct walk *walk, size_t from, size_t to, size_t depth, struct ref *out)
 {
 	bool root = depth == 0;
-	assert(from < to && depth < NIBBLES_MAX);
+	assert(from < to && depth <= NIBBLES_MAX);
 	if (to - from == 1) {
 		node_leaf(walk, from, depth, root, out);
 		return;
