@@ -8,6 +8,7 @@
 #include <time.h>
 
 #include "net/anchor/archive.h"
+#include "net/anchor/verify.h"
 #include "net/cluster/keys.h"
 #include "net/cluster/map.h"
 #include "tools/json_out.h"
