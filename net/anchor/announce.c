@@ -21,19 +21,20 @@ char *stele_announce_chain(const struct stele_hash *log_id, uint64_t number,
 	return out;
 }
 
-void stele_announce_mark(const struct stele_hash *cluster, const struct stele_hash *log_id,
-                         uint64_t size_before, const struct stele_anchor_line *line,
+void stele_announce_mark(const struct stele_hash *cluster, const struct stele_anchor_line *line,
                          const struct stele_hash *line_id, struct stele_mark *out)
 {
-	assert(size_before < line->checkpoint.size);
+	struct stele_hash log_id;
+	assert(line->checkpoint.size > 0);
 	memset(out, 0, sizeof(*out));
+	stele_log_id(line->checkpoint.origin, &log_id);
 	out->cluster = *cluster;
 	out->kind = STELE_MARK_CATALOGUE;
-	stele_announce_chain(log_id, line->number, out->u.catalogue.caip2);
+	stele_announce_chain(&log_id, line->number, out->u.catalogue.caip2);
 	stele_catalogue_id(out->u.catalogue.caip2, &out->object);
-	out->u.catalogue.first = size_before;
+	out->u.catalogue.first = 0;
 	out->u.catalogue.last = line->checkpoint.size - 1;
-	out->u.catalogue.count = line->checkpoint.size - size_before;
+	out->u.catalogue.count = line->checkpoint.size;
 	out->u.catalogue.first_parent = line->previous;
 	out->u.catalogue.last_hash = line->checkpoint.root;
 	out->u.catalogue.segment = line->manifest;
