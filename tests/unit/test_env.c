@@ -240,7 +240,7 @@ ENV_TEST(direct_io_reads_to_an_odd_end)
 {
 	set_up(*which, 0);
 	enum { LEN = 3 * STELE_PAGE };
-	uint8_t *buf;
+	uint8_t *buf = NULL;
 	cr_assert_eq(posix_memalign((void **)&buf, STELE_PAGE, 2 * LEN), 0);
 	for (int i = 0; i < LEN; i++)
 		buf[i] = (uint8_t)(i * 7 + i / 256);
