@@ -7,6 +7,7 @@
 
 #include <assert.h>
 #include <isa-l/erasure_code.h>
+#include <isa-l/raid.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <string.h>
@@ -46,8 +47,21 @@ static void run_isal(const void *tables, unsigned rows, unsigned cols, size_t le
 	               (unsigned char **)in, (unsigned char **)out);
 }
 
+/* ISA-L's XOR wants two inputs or more, and every vector at a multiple of 32. */
+static bool sum_isal(unsigned cols, size_t len, const uint8_t *const *in, uint8_t *out)
+{
+	void *vector[STELE_GF_COLS_MAX + 1];
+	uintptr_t bits = (uintptr_t)out;
+	for (unsigned c = 0; c < cols; c++) {
+		vector[c] = (void *)in[c];
+		bits |= (uintptr_t)in[c];
+	}
+	vector[cols] = out;
+	return cols >= 2 && bits % 32 == 0 && xor_gen((int)cols + 1, (int)len, vector) == 0;
+}
+
 static const struct stele_gf_kernel isal = {
-    .name = "isal", .usable = always, .prepare = prepare_isal, .run = run_isal};
+    .name = "isal", .usable = always, .prepare = prepare_isal, .run = run_isal, .sum = sum_isal};
 
 static const struct stele_gf_kernel *const kernels[] = {/* the best first */
 #if defined(__x86_64__)
@@ -150,10 +164,8 @@ void stele_gf_product(const uint8_t *coef, unsigned rows, unsigned cols, size_t 
 {
 	const struct stele_gf_kernel *kern = kernel();
 	assert(cols >= 1 && cols <= STELE_GF_COLS_MAX);
-	if (rows == 1 && kern->sum && all_ones(coef, cols)) {
-		kern->sum(cols, len, in, out[0]);
+	if (rows == 1 && all_ones(coef, cols) && kern->sum(cols, len, in, out[0]))
 		return;
-	}
 	for (unsigned r = 0; r < rows; r += STELE_GF_ROWS_MAX)
 		product(kern, coef + (size_t)r * cols,
 		        rows - r < STELE_GF_ROWS_MAX ? rows - r : STELE_GF_ROWS_MAX, cols, len, in,

@@ -20,8 +20,8 @@ struct stele_gf_kernel {
 	/* The product over len bytes of each vector. */
 	void (*run)(const void *tables, unsigned rows, unsigned cols, size_t len,
 	            const uint8_t *const *in, uint8_t *const *out);
-	/* out = the sum of all inputs; NULL: there is nothing faster than `run`. */
-	void (*sum)(unsigned cols, size_t len, const uint8_t *const *in, uint8_t *out);
+	/* out = the sum of all inputs. False: not with these vectors; nothing was done. */
+	bool (*sum)(unsigned cols, size_t len, const uint8_t *const *in, uint8_t *out);
 };
 
 /* Multiplication by each constant as an 8 x 8 matrix of bits, in GF2P8AFFINEQB's order. */
