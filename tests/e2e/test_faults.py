@@ -1,0 +1,150 @@
+"""Goal: disks and processes fail in the middle of things, and nothing acknowledged is lost. An emptied disk is recognised
+and refilled; a flipped bit is served around, named by scrub and repaired; a client or a node killed in the middle of a
+put leaves the whole object or leftovers that are collected; an index that is gone is rebuilt."""
+import os
+import random
+import shutil
+import signal
+import subprocess
+import time
+import unittest
+
+from cluster import BIN, Case, blob, main, sha256
+
+MIB = 1 << 20
+
+
+class Disks(Case):
+    def test_emptied_disk_is_refilled(self):
+        c = self.cluster
+        data = blob(9 * MIB, seed=1)
+        small = blob(500, seed=2)
+        for name, d in (("f", data), ("g", small)):
+            self.ok(c.put(c.file(name, d)))
+        held = c.json("status")["nodes"][3]["slots"][0]["shards"]
+        c.kill(4)
+        shutil.rmtree(c.disk(4))
+        os.mkdir(c.disk(4))
+        c.start(4)
+        r = c.stele("status", "--json")
+        self.assertIn(r.code, (0, 3), str(r))
+        self.assertIn(r.json["nodes"][3]["slots"][0]["state"], ("refilling", "serving"))
+        c.json("repair", "--wait")
+        status = c.json("status")
+        self.assertEqual((status["state"], status["margin"]), ("ok", 2))
+        self.assertEqual(status["nodes"][3]["slots"][0]["shards"], held)
+        for d in (data, small):
+            self.assertTrue(self.ok(c.get(sha256(d))).out == d)
+
+    def test_flipped_bits_are_found_and_repaired(self):
+        c = self.cluster
+        data = blob(24 * MIB, seed=3)
+        self.ok(c.put(c.file("f", data)))
+        rng = random.Random(5)
+        # Find the object's own bytes in an extent of some node, and flip one bit of them.
+        flipped = 0
+        for node in (2, 6):
+            for path in c.extents(node):
+                with open(path, "r+b") as f:
+                    raw = f.read()
+                    for off in rng.sample(range(0, len(data) - 64, 65536), 64):
+                        at = raw.find(data[off:off + 64])
+                        if at >= 0:
+                            f.seek(at)
+                            f.write(bytes([raw[at] ^ (1 << rng.randrange(8))]))
+                            flipped += 1
+                            break
+                if flipped:
+                    break
+        self.assertGreater(flipped, 0, "no data shard found on the nodes looked at")
+        self.assertTrue(self.ok(c.get(sha256(data))).out == data)
+        scrub = c.json("scrub", "--wait")
+        named = scrub["named"]
+        self.assertGreaterEqual(scrub["victims"] + scrub["repaired"], 1, scrub)
+        for victim in named:
+            self.assertIn(victim["node"], (2, 6))
+        status = c.json("status")
+        self.assertEqual((status["state"], status["margin"]), ("ok", 2))
+        self.assertEqual(c.json("scrub", "--deep", "--wait")["victims"], 0, "all were replaced")
+        self.assertTrue(self.ok(c.get(sha256(data))).out == data)
+
+    def test_index_gone(self):
+        c = self.cluster
+        data = blob(9 * MIB, seed=4)
+        self.ok(c.put(c.file("f", data)))
+        before = [n["slots"][0]["shards"] for n in c.json("status")["nodes"]]
+        for node in (1, 2, 3):
+            c.kill(node)
+            index = [p for p in os.listdir(c.disk(node)) if os.path.isdir(os.path.join(c.disk(node), p))]
+            self.assertTrue(index, "the index is a directory in the disk's")
+            for p in index:
+                if not any("extent" in n for n in os.listdir(os.path.join(c.disk(node), p))):
+                    shutil.rmtree(os.path.join(c.disk(node), p))
+            c.start(node)
+        after = c.json("status")
+        self.assertEqual([n["slots"][0]["shards"] for n in after["nodes"]], before)
+        self.assertEqual(after["margin"], 2)
+        self.assertTrue(self.ok(c.get(sha256(data))).out == data)
+
+
+class Kills(Case):
+    options = ("--collect-age", "2")
+
+    def leftovers(self):
+        return sum(n["collect"]["waiting"] for n in self.cluster.json("status")["nodes"])
+
+    def test_client_killed_in_the_middle(self):
+        c = self.cluster
+        kept = blob(5 * MIB, seed=10)
+        self.ok(c.put(c.file("kept", kept)))
+        whole = absent = 0
+        for i in range(12):
+            data = blob(48 * MIB, seed=100 + i)
+            path = c.file("big", data)
+            p = subprocess.Popen([os.path.join(BIN, "stele"), "put", path, "--cluster",
+                                  os.path.join(c.path, "cluster.json")], stdout=subprocess.DEVNULL,
+                                 stderr=subprocess.DEVNULL)
+            time.sleep(0.02 + 0.03 * i)
+            p.send_signal(signal.SIGKILL)
+            p.wait()
+            r = c.get(sha256(data))
+            self.assertIn(r.code, (0, 4), str(r.err))
+            if r.code == 0:
+                whole += 1
+                self.assertTrue(r.out == data)
+            else:
+                absent += 1
+        self.assertGreater(absent, 0, "every put ended before its kill: the test saw nothing")
+        # Leftovers go once they are old enough; what is referenced stays.
+        deadline = time.time() + 90
+        expected = 6 * (2 + 3 * whole)
+        while time.time() < deadline:
+            shards = sum(n["slots"][0]["shards"] for n in c.json("status")["nodes"])
+            if shards <= expected:
+                break
+            time.sleep(1)
+        self.assertLessEqual(shards, expected + 6, "leftovers were not collected")
+        self.assertTrue(self.ok(c.get(sha256(kept))).out == kept)
+        self.assertEqual(c.json("status")["margin"], 2)
+
+    def test_node_killed_in_the_middle(self):
+        c = self.cluster
+        for i in range(4):
+            data = blob(64 * MIB, seed=200 + i)
+            path = c.file("big", data)
+            p = subprocess.Popen([os.path.join(BIN, "stele"), "put", path, "--cluster",
+                                  os.path.join(c.path, "cluster.json")], stdout=subprocess.PIPE,
+                                 stderr=subprocess.PIPE)
+            time.sleep(0.05 + 0.05 * i)
+            node = 1 + 2 * i % 8
+            c.kill(node)
+            _, err = p.communicate(timeout=120)
+            self.assertIn(p.returncode, (0, 3), err)
+            self.assertTrue(self.ok(c.get(sha256(data))).out == data)
+            c.start(node)
+            c.json("repair", "--wait")
+            self.assertEqual(c.json("status")["margin"], 2)
+
+
+if __name__ == "__main__":
+    main()
