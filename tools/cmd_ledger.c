@@ -345,6 +345,51 @@ static enum stele_err run_get(struct stele_cli *cli)
 	return err;
 }
 
+/* ---- identify ---- */
+
+static const struct stele_chain *infer_chain(const struct local_file *l, enum stele_format format,
+                                             const uint8_t *front, size_t len)
+{
+	if (format == STELE_FORMAT_BITCOIN_BLK && len >= 4) {
+		uint8_t magic[4];
+		for (int i = 0; i < 4; i++)
+			magic[i] = front[i] ^ (l->file.xor_key ? l->file.xor_key[i] : 0);
+		return stele_chain_by_magic(magic);
+	}
+	const char *dash = strchr(l->name, '-');
+	if (stele_format_family(format) == STELE_FAMILY_EVM && dash)
+		return stele_chain_by_era_name(l->name, (size_t)(dash - l->name));
+	return NULL;
+}
+
+static enum stele_err run_identify(struct stele_cli *cli)
+{
+	struct local_file l;
+	uint8_t front[STELE_DETECT_LEN];
+	size_t len = 0;
+	enum stele_err err = local_open(&l, cli->arg[0]);
+	if (err == STELE_OK)
+		err = local_read(&l, 0, front, sizeof(front), &len);
+	if (err != STELE_OK) {
+		local_close(&l);
+		return err;
+	}
+	enum stele_format format = stele_format_detect(front, len, l.name, l.file.xor_key);
+	const struct stele_chain *chain = infer_chain(&l, format, front, len);
+	const char *name = !chain ? NULL : chain->alias ? chain->alias : chain->caip2;
+	local_close(&l);
+	if (format == STELE_FORMAT_UNKNOWN)
+		return stele_fail(STELE_ERR_NOT_FOUND, "%s is no ledger file that this build knows",
+		                  cli->arg[0]);
+	if (cli->json)
+		return stele_json_result(
+		    cli, json_pack("{s:s, s:s?, s:b}", "format", stele_format_name(format), "chain",
+		                   name, "supported", stele_format_supported(format)));
+	fprintf(cli->out, "%s%s%s%s\n", stele_format_name(format), name ? " of " : "",
+	        name ? name : "", stele_format_supported(format) ? "" : " (not supported)");
+	return STELE_OK;
+}
+
 /* ---- the table ---- */
 
 #define CHAIN                                                                                      \
@@ -392,4 +437,12 @@ const struct stele_command stele_cmd_ledger[] = {
      .flags = STELE_CMD_CLUSTER,
      .opt = get_opts,
      .run = run_get},
+    {.name = "ledger identify",
+     .args = "FILE",
+     .summary = "what a file is, and of which chain, by its first bytes and its name",
+     .details = "Exit 4: not a ledger file. Speaks to no node.",
+     .example = "stele ledger identify blk00000.dat",
+     .args_min = 1,
+     .args_max = 1,
+     .run = run_identify},
     {0}};
