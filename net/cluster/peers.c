@@ -18,7 +18,9 @@ struct stele_peers {
 	struct stele_env *env;
 	struct stele_transport_factory *transport;
 	struct stele_map *map;
-	struct link **link; /* of each node of the map, in its order; NULL: not called yet */
+	struct link **link;        /* of each node of the map, in its order; NULL: not called yet */
+	struct stele_call *failed; /* wait for their callback */
+	struct stele_op soon;
 	uint32_t busy; /* links being closed, calls waiting to fail, and one while close runs */
 	void (*done)(void *ctx);
 	void *ctx;
@@ -132,36 +134,35 @@ void stele_peers_set_map(struct stele_peers *p, struct stele_map *map)
 
 /* ---- calls ---- */
 
-/* A call that fails without a peer keeps this in its private words until its callback. */
-struct failing {
-	struct stele_msg msg;
-	struct stele_peers *peers;
-	struct stele_call *call;
-};
-_Static_assert(sizeof(struct failing) <= sizeof(((struct stele_call *)0)->priv),
-               "a failing call needs no memory");
-
-static void call_failed(struct stele_msg *msg)
+static void call_failed(struct stele_op *op)
 {
-	struct failing *f = (struct failing *)msg;
-	struct stele_peers *p = f->peers;
-	struct stele_call *call = f->call;
-	call->cb(call);
-	release(p);
+	struct stele_peers *p = op->ctx;
+	struct stele_call *call = p->failed, *next;
+	p->failed = NULL;
+	for (; call; call = next) {
+		next = call->priv.next;
+		call->cb(call);
+		release(p);
+	}
 }
 
+/* For calls that no peer takes; the detail says why. */
 static void fail_call(struct stele_peers *p, struct stele_call *call, enum stele_err err)
 {
-	struct failing *f = (struct failing *)call->priv;
 	call->err = err;
 	stele_detail_copy(call->detail);
 	call->reply_head = NULL;
 	call->reply_head_len = 0;
 	call->reply_body_len = 0;
 	call->reply_epoch = 0;
-	*f = (struct failing){{.run = call_failed}, p, call};
+	memset(&call->priv, 0, sizeof(call->priv)); /* not under way: cancel leaves it alone */
+	call->priv.next = p->failed;
+	p->failed = call;
 	p->busy++;
-	stele_env_post(p->env, &f->msg);
+	if (stele_op_pending(&p->soon))
+		return;
+	p->soon = (struct stele_op){.kind = STELE_OP_TIMER, .cb = call_failed, .ctx = p};
+	stele_env_submit(p->env, &p->soon);
 }
 
 static enum stele_err link_open(struct stele_peers *p, const struct stele_node_entry *node,
