@@ -1,0 +1,13 @@
+/* The command line. Commands are in cmd_<group>.c; each is built on libstele. */
+#include "tools/cmd_dev.h"
+
+int main(int argc, char **argv)
+{
+	static const struct stele_command *const tables[] = {
+	    stele_cmd_dev,
+	    NULL,
+	};
+	return stele_cli_main(
+	    "stele", "Stele: an archive for ledgers and evidence that proves what it returns.",
+	    tables, argc, argv, stdout, stderr);
+}
