@@ -1,0 +1,546 @@
+/* put, get, stat, ls, verify: objects in and out. */
+#include "tools/cmd_object.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <sys/stat.h>
+#include <time.h>
+
+#include "tools/json_out.h"
+#include "tools/open.h"
+#include "tools/progress.h"
+
+/* Ctrl-C ends a transfer between two steps, so that nothing half-written stays behind; a second one ends at once. */
+static volatile sig_atomic_t interrupted;
+
+static void on_interrupt(int sig)
+{
+	interrupted = 1;
+	signal(sig, SIG_DFL);
+}
+
+static bool step(void *ctx, uint64_t done, uint64_t total)
+{
+	return stele_bar_step(ctx, done, total) && !interrupted;
+}
+
+static struct stele_progress progress_start(struct stele_bar *bar, const struct stele_cli *cli,
+                                            const char *label)
+{
+	signal(SIGINT, on_interrupt);
+	signal(SIGTERM, on_interrupt);
+	stele_bar_start(bar, cli, label, STELE_BAR_BYTES);
+	return (struct stele_progress){.step = step, .ctx = bar};
+}
+
+/* ---- put ---- */
+
+static enum stele_err read_file(void *ctx, void *buf, size_t cap, size_t *got)
+{
+	FILE *f = ctx;
+	*got = fread(buf, 1, cap, f);
+	if (*got < cap && ferror(f))
+		return stele_fail_errno(errno ? errno : EIO, "reading");
+	return STELE_OK;
+}
+
+static enum stele_err put_path(struct stele *s, const char *path, struct stele_put_opts *opts,
+                               struct stele_put_result *out)
+{
+	bool is_stdin = strcmp(path, "-") == 0;
+	struct stat st;
+	FILE *f = is_stdin ? stdin : fopen(path, "rb");
+	if (!f)
+		return stele_fail_errno(errno, "%s", path);
+	enum stele_err err = STELE_OK;
+	if (fstat(fileno(f), &st) != 0)
+		err = stele_fail_errno(errno, "%s", path);
+	else if (S_ISDIR(st.st_mode))
+		err = stele_fail(STELE_ERR_USAGE, "%s is a directory: name files", path);
+	if (err == STELE_OK) {
+		struct stele_source src = {
+		    .read = read_file,
+		    .ctx = f,
+		    .length = S_ISREG(st.st_mode) ? (uint64_t)st.st_size : UINT64_MAX,
+		};
+		setvbuf(f, NULL, _IONBF, 0); /* blocks are read straight into their buffer */
+		err = stele_put(s, &src, opts, out);
+		if (err != STELE_OK && err != STELE_ERR_DEGRADED)
+			(void)stele_wrap(err, "%s", path);
+	}
+	if (!is_stdin)
+		fclose(f);
+	return err;
+}
+
+/* The deposit's text, a line "signature <hex>", and what was reached: enough to hold the archive to its word. */
+static enum stele_err write_receipt(struct stele *s, const char *path,
+                                    const struct stele_put_result *put)
+{
+	struct stele_found found;
+	char hex[2 * STELE_SIG_LEN + 1];
+	STELE_TRY(stele_find(s, &put->object, &found));
+	enum stele_err err = stele_fail(STELE_ERR_NOT_FOUND, "the deposit's record is gone");
+	struct stele_piece *piece = calloc(STELE_PIECES_MAX, sizeof(*piece));
+	for (uint32_t i = 0; piece && i < found.nrecords; i++) {
+		struct stele_record r;
+		if (!stele_hash_equal(&found.record[i].deposit, &put->deposit) ||
+		    stele_record_decode(found.record[i].bytes, found.record[i].len, false, &r,
+		                        piece) != STELE_OK)
+			continue;
+		FILE *f = fopen(path, "wb");
+		err = f ? STELE_OK : stele_fail_errno(errno, "%s", path);
+		if (f) {
+			fwrite(r.text, 1, r.text_len, f);
+			fprintf(f, "signature %s\nmargin %d\n",
+			        stele_hex(r.sig.b, STELE_SIG_LEN, hex), put->margin);
+			if (fclose(f) != 0)
+				err = stele_fail_errno(errno, "%s", path);
+		}
+		break;
+	}
+	free(piece);
+	stele_found_finish(&found);
+	return err;
+}
+
+static json_t *put_json(const char *path, const struct stele_put_result *r, bool degraded)
+{
+	return json_pack("{s:s, s:o, s:o, s:o, s:i, s:i, s:b, s:o}", "file", path, "object",
+	                 stele_json_id(&r->object), "deposit",
+	                 stele_json_hex(r->deposit.b, STELE_HASH_LEN), "length",
+	                 stele_json_u64(r->length), "blocks", (int)r->blocks, "margin", r->margin,
+	                 "degraded", degraded, "bytes_sent", stele_json_u64(r->bytes_sent));
+}
+
+static enum stele_err put_one(struct stele_cli *cli, struct stele *s, const char *path,
+                              json_t *results, bool *degraded)
+{
+	struct stele_bar bar;
+	struct stele_put_result r = {0};
+	struct stele_put_opts opts = {.pool = stele_cli_text(cli, "pool")};
+	char id[STELE_ID_TEXT];
+	opts.progress = progress_start(&bar, cli, path);
+	enum stele_err err = put_path(s, path, &opts, &r);
+	stele_bar_finish(&bar);
+	bool less = err == STELE_ERR_DEGRADED;
+	if (less) {
+		*degraded = true;
+		stele_cli_note(cli, "%s: %s", path, stele_detail());
+		err = STELE_OK;
+	}
+	if (err != STELE_OK)
+		return err;
+	json_array_append_new(results, put_json(path, &r, less));
+	if (!cli->json)
+		fprintf(cli->out, "%s  %s\n", stele_id_text(&r.object, id), path);
+	if (stele_cli_given(cli, "receipt"))
+		err = write_receipt(s, stele_cli_text(cli, "receipt"), &r);
+	return err;
+}
+
+static enum stele_err run_put(struct stele_cli *cli)
+{
+	struct stele *s;
+	bool degraded = false;
+	if (stele_cli_given(cli, "receipt") && cli->nargs != 1)
+		return stele_cli_usage(cli, "--receipt goes with one file");
+	STELE_TRY(stele_cli_open(cli, &s));
+	json_t *results = json_array();
+	enum stele_err err = STELE_OK;
+	for (uint32_t i = 0; i < cli->nargs && err == STELE_OK; i++)
+		err = put_one(cli, s, cli->arg[i], results, &degraded);
+	if (cli->json && (err == STELE_OK || json_array_size(results) > 0)) {
+		char detail[STELE_DETAIL_MAX];
+		stele_detail_copy(detail);
+		enum stele_err out = stele_json_result(cli, json_pack("{s:O}", "files", results));
+		err = err == STELE_OK ? out : stele_fail(err, "%s", detail);
+	}
+	json_decref(results);
+	stele_close(s);
+	if (err == STELE_OK && degraded)
+		return stele_fail(
+		    STELE_ERR_DEGRADED,
+		    "stored, with less redundancy than the pool asks for; it is repaired "
+		    "when disks are back");
+	return err;
+}
+
+/* ---- get ---- */
+
+static enum stele_err write_out(void *ctx, const void *bytes, size_t len)
+{
+	FILE *f = ctx;
+	if (fwrite(bytes, 1, len, f) != len)
+		return stele_fail_errno(errno, "standard output");
+	return STELE_OK;
+}
+
+static enum stele_err parse_range(const struct stele_cli *cli, const char *text,
+                                  struct stele_get_opts *opts)
+{
+	const char *colon = strchr(text, ':');
+	char off[32];
+	if (!colon || (size_t)(colon - text) >= sizeof(off))
+		return stele_cli_usage(cli,
+		                       "--range is OFFSET:LENGTH, as in 4096:100 or 1MiB:64KiB");
+	snprintf(off, sizeof(off), "%.*s", (int)(colon - text), text);
+	if (!stele_parse_size(off, &opts->off) || !stele_parse_size(colon + 1, &opts->len))
+		return stele_cli_usage(cli,
+		                       "--range is OFFSET:LENGTH, as in 4096:100 or 1MiB:64KiB");
+	return STELE_OK;
+}
+
+static json_t *get_json(const struct stele_hash *id, const struct stele_get_result *r)
+{
+	return json_pack("{s:o, s:o, s:o, s:i, s:i, s:b}", "object", stele_json_id(id), "length",
+	                 stele_json_u64(r->length), "bytes", stele_json_u64(r->bytes),
+	                 "blocks_degraded", (int)r->blocks_degraded, "shards_bad",
+	                 (int)r->shards_bad, "whole_hash_checked", r->whole_hash_checked);
+}
+
+/* A range to a file: not the whole object, so the file appears as soon as its bytes are verified. */
+static enum stele_err get_range_file(struct stele *s, const struct stele_hash *id, const char *path,
+                                     const struct stele_get_opts *opts, struct stele_get_result *r)
+{
+	char part[STELE_PATH_MAX];
+	int n = snprintf(part, sizeof(part), "%s.part", path);
+	if (n < 0 || (size_t)n >= sizeof(part))
+		return stele_fail(STELE_ERR_USAGE, "%.80s...: path too long", path);
+	FILE *f = fopen(part, "wb");
+	if (!f)
+		return stele_fail_errno(errno, "%s", part);
+	struct stele_sink sink = {.write = write_out, .ctx = f};
+	enum stele_err err = stele_get(s, id, opts, &sink, r);
+	if (fclose(f) != 0 && err == STELE_OK)
+		err = stele_fail_errno(errno, "%s", part);
+	if (err == STELE_OK && rename(part, path) != 0)
+		err = stele_fail_errno(errno, "%s", path);
+	if (err != STELE_OK)
+		remove(part);
+	return err;
+}
+
+static enum stele_err run_get(struct stele_cli *cli)
+{
+	struct stele *s;
+	struct stele_hash id;
+	struct stele_bar bar;
+	struct stele_get_result r = {0};
+	struct stele_get_opts opts = {.len = UINT64_MAX};
+	const char *range = stele_cli_text(cli, "range"), *path = stele_cli_text(cli, "output");
+	STELE_TRY(stele_id_parse(cli->arg[0], &id));
+	if (range)
+		STELE_TRY(parse_range(cli, range, &opts));
+	if (cli->json && !path)
+		return stele_cli_usage(cli, "with --json say where the bytes go: -o FILE");
+	STELE_TRY(stele_cli_open(cli, &s));
+	opts.progress = progress_start(&bar, cli, path ? path : "get");
+	enum stele_err err;
+	if (path && !range) {
+		err = stele_get_file(s, &id, path, &opts, &r);
+	} else if (path) {
+		err = get_range_file(s, &id, path, &opts, &r);
+	} else {
+		struct stele_sink sink = {.write = write_out, .ctx = cli->out};
+		err = stele_get(s, &id, &opts, &sink, &r);
+		if (fflush(cli->out) != 0 && err == STELE_OK)
+			err = stele_fail_errno(errno, "standard output");
+	}
+	stele_bar_finish(&bar);
+	if (err == STELE_OK && cli->json)
+		err = stele_json_result(cli, get_json(&id, &r));
+	if (err == STELE_OK && !cli->json && r.shards_bad > 0)
+		stele_cli_note(
+		    cli, "%u shards were corrupt; they were read around and reported for repair",
+		    r.shards_bad);
+	stele_close(s);
+	return err;
+}
+
+/* ---- stat ---- */
+
+static const char *type_name(enum stele_deposit_type type)
+{
+	static const char *const name[] = {"?", "evidence", "ledger", "index", "system"};
+	return type <= STELE_DEPOSIT_SYSTEM ? name[type] : name[0];
+}
+
+static json_t *stat_json(const struct stele_hash *id, const struct stele_stat_result *r)
+{
+	const struct stele_deposit *d = &r->record.deposit;
+	json_t *blocks = json_array();
+	for (uint32_t i = 0; i < r->nblocks; i++)
+		json_array_append_new(blocks,
+		                      json_pack("{s:o, s:i, s:i, s:i}", "block",
+		                                stele_json_hex(r->block[i].block.b, STELE_HASH_LEN),
+		                                "shards", (int)r->block[i].shards, "of",
+		                                (int)r->block[i].n, "margin", r->block[i].margin));
+	return json_pack(
+	    "{s:o, s:o, s:o, s:s, s:s, s:o, s:o, s:o, s:i, s:i, s:i, s:o}", "object",
+	    stele_json_id(id), "deposit", stele_json_hex(r->record.deposit_hash.b, STELE_HASH_LEN),
+	    "length", stele_json_u64(d->length), "type", type_name(d->type), "pool", d->pool,
+	    "time", stele_json_u64(d->time), "depositor",
+	    stele_json_hex(d->depositor.b, STELE_KEY_LEN), "tree",
+	    stele_json_hex(d->tree.b, STELE_HASH_LEN), "record_holders", (int)r->record_holders,
+	    "record_margin", r->record_margin, "margin", r->margin, "blocks", blocks);
+}
+
+static void print_stat(struct stele_cli *cli, const struct stele_hash *id,
+                       const struct stele_stat_result *r)
+{
+	const struct stele_deposit *d = &r->record.deposit;
+	char text[STELE_ID_TEXT], hex[STELE_HEX_LEN], size[STELE_SIZE_TEXT], when[32];
+	time_t t = (time_t)d->time;
+	struct tm tm;
+	gmtime_r(&t, &tm);
+	strftime(when, sizeof(when), "%Y-%m-%dT%H:%M:%SZ", &tm);
+	fprintf(cli->out, "%s\n", stele_id_text(id, text));
+	fprintf(cli->out, "  length    %" PRIu64 " (%s)\n", d->length,
+	        stele_size_text(d->length, size));
+	fprintf(cli->out, "  type      %s, pool %s\n", type_name(d->type), d->pool);
+	fprintf(cli->out, "  deposit   %s, claimed %s\n",
+	        stele_hash_hex(&r->record.deposit_hash, hex), when);
+	fprintf(cli->out, "  record    on %u disks, margin %d\n", r->record_holders,
+	        r->record_margin);
+	for (uint32_t i = 0; i < r->nblocks; i++)
+		fprintf(cli->out, "  block %-4u %.16s...  %u of %u shards, margin %d\n", i,
+		        stele_hash_hex(&r->block[i].block, hex), r->block[i].shards, r->block[i].n,
+		        r->block[i].margin);
+	fprintf(cli->out, "  margin    %d\n", r->margin);
+}
+
+static enum stele_err run_stat(struct stele_cli *cli)
+{
+	struct stele *s;
+	struct stele_hash id;
+	struct stele_stat_result r;
+	STELE_TRY(stele_id_parse(cli->arg[0], &id));
+	STELE_TRY(stele_cli_open(cli, &s));
+	enum stele_err err = stele_stat(s, &id, &r);
+	if (err == STELE_OK) {
+		if (cli->json)
+			err = stele_json_result(cli, stat_json(&id, &r));
+		else
+			print_stat(cli, &id, &r);
+		stele_stat_finish(&r);
+	}
+	stele_close(s);
+	return err;
+}
+
+/* ---- ls ---- */
+
+struct listing {
+	struct stele_cli *cli;
+	enum stele_err err;
+};
+
+static bool list_item(void *ctx, const struct stele_ls_item *item)
+{
+	struct listing *l = ctx;
+	struct stele_cli *cli = l->cli;
+	char id[STELE_ID_TEXT];
+	if (item->type == STELE_DEPOSIT_SYSTEM && !stele_cli_given(cli, "all"))
+		return true;
+	if (cli->json)
+		l->err = stele_json_item(
+		    cli, json_pack("{s:o, s:o, s:o, s:o, s:s, s:s, s:s}", "object",
+		                   stele_json_id(&item->object), "deposit",
+		                   stele_json_hex(item->deposit.b, STELE_HASH_LEN), "length",
+		                   stele_json_u64(item->length), "time", stele_json_u64(item->time),
+		                   "type", type_name(item->type), "pool", item->pool, "depositor",
+		                   item->depositor));
+	else if (fprintf(cli->out, "%s %12" PRIu64 "  %-8s  %-10s  %s\n",
+	                 stele_id_text(&item->object, id), item->length, type_name(item->type),
+	                 item->pool, item->depositor) < 0)
+		l->err = stele_fail_errno(errno, "standard output");
+	return l->err == STELE_OK;
+}
+
+static enum stele_err run_ls(struct stele_cli *cli)
+{
+	struct stele *s;
+	struct listing l = {.cli = cli};
+	bool partial = false;
+	STELE_TRY(stele_cli_open(cli, &s));
+	enum stele_err err = stele_ls(s, list_item, &l, &partial);
+	stele_close(s);
+	if (err == STELE_OK)
+		err = l.err;
+	if (err == STELE_OK && partial)
+		return stele_fail(STELE_ERR_DEGRADED,
+		                  "some nodes did not answer: the list may lack deposits");
+	return err;
+}
+
+/* ---- verify ---- */
+
+struct verify_all {
+	struct stele_hash *id;
+	size_t n, cap;
+	bool failed;
+};
+
+static bool collect_id(void *ctx, const struct stele_ls_item *item)
+{
+	struct verify_all *v = ctx;
+	if (v->n > 0 && stele_hash_equal(&v->id[v->n - 1], &item->object))
+		return true;
+	if (v->n == v->cap) {
+		size_t cap = v->cap ? 2 * v->cap : 256;
+		struct stele_hash *grown = realloc(v->id, cap * sizeof(*grown));
+		if (!grown) {
+			v->failed = true;
+			return false;
+		}
+		v->id = grown;
+		v->cap = cap;
+	}
+	v->id[v->n++] = item->object;
+	return true;
+}
+
+static enum stele_err verify_one(struct stele_cli *cli, struct stele *s,
+                                 const struct stele_hash *id, json_t *results)
+{
+	struct stele_bar bar;
+	struct stele_verify_result r = {0};
+	char text[STELE_ID_TEXT];
+	struct stele_progress progress = progress_start(&bar, cli, stele_id_text(id, text));
+	enum stele_err err = stele_verify(s, id, &progress, &r);
+	stele_bar_finish(&bar);
+	if (err != STELE_OK && err != STELE_ERR_DEGRADED && err != STELE_ERR_CORRUPT)
+		return stele_wrap(err, "%s", text);
+	json_array_append_new(
+	    results, json_pack("{s:o, s:b, s:o, s:o, s:o, s:o, s:i}", "object", stele_json_id(id),
+	                       "object_ok", r.object_ok, "shards_ok", stele_json_u64(r.shards_ok),
+	                       "shards_missing", stele_json_u64(r.shards_missing), "shards_bad",
+	                       stele_json_u64(r.shards_bad), "bytes", stele_json_u64(r.bytes),
+	                       "margin", r.margin));
+	if (!cli->json)
+		fprintf(cli->out,
+		        "%s  %s, %" PRIu64 " shards good, %" PRIu64 " missing, %" PRIu64
+		        " bad, margin %d\n",
+		        text, r.object_ok ? "whole" : "NOT WHOLE", r.shards_ok, r.shards_missing,
+		        r.shards_bad, r.margin);
+	if (!r.object_ok)
+		return stele_fail(STELE_ERR_CORRUPT, "%s does not read whole", text);
+	if (r.shards_missing > 0 || r.shards_bad > 0)
+		return stele_fail(STELE_ERR_DEGRADED,
+		                  "%s is whole, with %" PRIu64 " shards missing and %" PRIu64
+		                  " bad: `stele repair --wait` restores them",
+		                  text, r.shards_missing, r.shards_bad);
+	return STELE_OK;
+}
+
+static enum stele_err run_verify(struct stele_cli *cli)
+{
+	struct stele *s;
+	struct verify_all all = {0};
+	struct stele_hash one;
+	bool partial = false;
+	if (stele_cli_given(cli, "all") == (cli->nargs == 1))
+		return stele_cli_usage(cli, "name an ID, or say --all");
+	if (cli->nargs == 1)
+		STELE_TRY(stele_id_parse(cli->arg[0], &one));
+	STELE_TRY(stele_cli_open(cli, &s));
+	enum stele_err err = STELE_OK, worst = STELE_OK;
+	if (cli->nargs == 1) {
+		collect_id(&all, &(struct stele_ls_item){.object = one});
+	} else {
+		err = stele_ls(s, collect_id, &all, &partial);
+	}
+	if (err == STELE_OK && all.failed)
+		err = stele_fail(STELE_ERR_NOMEM, "verify: out of memory");
+	json_t *results = json_array();
+	char detail[STELE_DETAIL_MAX] = "";
+	for (size_t i = 0; i < all.n && err == STELE_OK && !interrupted; i++) {
+		enum stele_err e = verify_one(cli, s, &all.id[i], results);
+		/* the worst is told; a corrupt object does not end the round */
+		if (e != STELE_OK && (worst == STELE_OK || worst == STELE_ERR_DEGRADED)) {
+			worst = e;
+			stele_detail_copy(detail);
+		}
+	}
+	if (err == STELE_OK && cli->json)
+		err = stele_json_result(cli, json_pack("{s:O}", "objects", results));
+	json_decref(results);
+	free(all.id);
+	stele_close(s);
+	if (err == STELE_OK && worst != STELE_OK)
+		return stele_fail(worst, "%s", detail);
+	if (err == STELE_OK && partial)
+		return stele_fail(STELE_ERR_DEGRADED,
+		                  "some nodes did not answer: not every deposit was seen");
+	return err;
+}
+
+/* ---- the table ---- */
+
+static const struct stele_opt put_opts[] = {
+    {"pool", 0, STELE_OPT_TEXT, "POOL", "how it is kept; evidence unless said otherwise"},
+    {"receipt", 0, STELE_OPT_TEXT, "FILE", "write the signed deposit there"},
+    {0}};
+static const struct stele_opt get_opts[] = {
+    {"output", 'o', STELE_OPT_TEXT, "FILE", "appears only once every byte is verified"},
+    {"range", 0, STELE_OPT_TEXT, "OFF:LEN", "only these bytes"},
+    {0}};
+static const struct stele_opt ls_opts[] = {
+    {"all", 0, STELE_OPT_FLAG, NULL, "the archive's own objects too"}, {0}};
+static const struct stele_opt verify_opts[] = {
+    {"all", 0, STELE_OPT_FLAG, NULL, "every object there is"}, {0}};
+
+const struct stele_command stele_cmd_object[] = {
+    {.name = "put",
+     .args = "FILE...",
+     .summary = "store files; each is known by its plain SHA-256",
+     .details = "- is standard input. Acknowledged only when it would survive the losses its pool "
+                "promises; "
+                "exit 3: stored with less than that, and repaired without anybody asking.",
+     .example = "stele put contract.pdf",
+     .flags = STELE_CMD_CLUSTER,
+     .args_min = 1,
+     .args_max = UINT32_MAX,
+     .opt = put_opts,
+     .run = run_put},
+    {.name = "get",
+     .args = "ID",
+     .summary = "fetch an object by its SHA-256",
+     .details =
+         "No byte leaves unverified. ID: sha256:<hex>, bare hex, a CIDv1, or ni:///sha-256;...",
+     .example = "stele get sha256:9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08 "
+                "-o contract.pdf",
+     .flags = STELE_CMD_CLUSTER,
+     .args_min = 1,
+     .args_max = 1,
+     .opt = get_opts,
+     .run = run_get},
+    {.name = "stat",
+     .args = "ID",
+     .summary = "an object's deposit, and how many more losses it survives",
+     .example =
+         "stele stat sha256:9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08",
+     .flags = STELE_CMD_CLUSTER,
+     .args_min = 1,
+     .args_max = 1,
+     .run = run_stat},
+    {.name = "ls",
+     .args = "",
+     .summary = "every deposit; with --json an object a line",
+     .example = "stele ls --json",
+     .flags = STELE_CMD_CLUSTER,
+     .opt = ls_opts,
+     .run = run_ls},
+    {.name = "verify",
+     .args = "[ID]",
+     .summary = "read every shard and copy of an object, and check them all",
+     .details = "Exit 0: whole, at full width; 3: whole, shards missing or bad; 5: not whole.",
+     .example = "stele verify --all",
+     .flags = STELE_CMD_CLUSTER,
+     .args_max = 1,
+     .opt = verify_opts,
+     .run = run_verify},
+    {0}};
