@@ -14,6 +14,59 @@ static uint32_t min_u32(uint64_t a, uint64_t b)
 	return (uint32_t)(a < b ? a : b);
 }
 
+/* Hashing */
+
+/*
+ * The cells of several shards for the lanes, column by column (cell c of every shard). Where some of
+ * the shards are computed from others, a column of them is computed when the first of its cells is
+ * due: its inputs were just hashed, or it is hashed at once, so it lies in the cache.
+ */
+struct sheet {
+	struct stele_sha256_source base;
+	const struct stele_descriptor *d;
+	uint32_t cells;                           /* of one shard */
+	uint32_t n;                               /* shards to hash, in this order: */
+	const uint8_t *shard[STELE_CODE_N_MAX];   /* S bytes each */
+	struct stele_hash *row[STELE_CODE_N_MAX]; /* gets their cells' hashes */
+	uint32_t cell, at;                        /* next */
+	/* The column is computed when cell `compute_at` of it is due; NULL: nothing is. */
+	uint32_t compute_at;
+	void (*compute)(const struct sheet *sheet, size_t off, size_t len);
+	const void *how;
+};
+
+static bool next_cell(struct stele_sha256_source *source, struct stele_sha256_message *out)
+{
+	struct sheet *s = (struct sheet *)source;
+	if (s->cell == s->cells || s->n == 0)
+		return false;
+	size_t off = (size_t)s->cell * STELE_CELL_LEN;
+	size_t len = stele_descriptor_cell_len(s->d, s->cell);
+	if (s->compute && s->at == s->compute_at)
+		s->compute(s, off, len);
+	out->data = s->shard[s->at] + off;
+	out->len = len;
+	out->out = &s->row[s->at][s->cell];
+	if (++s->at == s->n) {
+		s->at = 0;
+		s->cell++;
+	}
+	return true;
+}
+
+static struct sheet make_sheet(const struct stele_descriptor *d)
+{
+	return (struct sheet){
+	    .base = {.next = next_cell}, .d = d, .cells = stele_descriptor_cells(d)};
+}
+
+static void sheet_add(struct sheet *s, const uint8_t *shard, struct stele_hash *row)
+{
+	s->shard[s->n] = shard;
+	s->row[s->n++] = row;
+	s->base.bytes += s->d->S;
+}
+
 /* Encoding */
 
 /* How many data shards lie whole inside the block's bytes (and are not copied). */
@@ -64,46 +117,17 @@ static void fill_tail(struct stele_block *b, const uint8_t *bytes)
 	}
 }
 
-/*
- * Hands out cells column by column (cell c of every shard), so that a column is encoded when its
- * data cells have just been hashed and lie in the cache, and its parity cells are hashed while they
- * do.
- */
-struct encoder {
-	struct stele_sha256_source base;
-	struct stele_block *b;
-	const struct stele_code *code;
-	uint32_t cell, shard; /* next */
-};
-
-static void encode_column(const struct encoder *e)
+static void encode_column(const struct sheet *s, size_t off, size_t len)
 {
+	const struct stele_code *code = s->how;
 	const uint8_t *data[STELE_CODE_K_MAX];
 	uint8_t *parity[STELE_CODE_M_MAX];
-	const struct stele_code_id *id = &e->b->desc.code;
-	size_t off = (size_t)e->cell * STELE_CELL_LEN;
-	for (uint32_t i = 0; i < id->k; i++)
-		data[i] = e->b->shard[i] + off;
-	for (uint32_t i = 0; i < id->m; i++)
-		parity[i] = (uint8_t *)e->b->shard[id->k + i] + off;
-	stele_code_encode(e->code, stele_descriptor_cell_len(&e->b->desc, e->cell), data, parity);
-}
-
-static bool next_cell(struct stele_sha256_source *source, struct stele_sha256_message *out)
-{
-	struct encoder *e = (struct encoder *)source;
-	if (e->cell == e->b->cells)
-		return false;
-	if (e->shard == e->b->desc.code.k)
-		encode_column(e);
-	out->data = e->b->shard[e->shard] + (size_t)e->cell * STELE_CELL_LEN;
-	out->len = stele_descriptor_cell_len(&e->b->desc, e->cell);
-	out->out = &e->b->row[e->shard][e->cell];
-	if (++e->shard == stele_descriptor_roots(&e->b->desc)) {
-		e->shard = 0;
-		e->cell++;
-	}
-	return true;
+	uint32_t k = stele_code_k(code);
+	for (uint32_t i = 0; i < k; i++)
+		data[i] = s->shard[i] + off;
+	for (uint32_t i = k; i < s->n; i++)
+		parity[i - k] = (uint8_t *)s->shard[i] + off; /* this block's own memory */
+	stele_code_encode(code, len, data, parity);
 }
 
 enum stele_err stele_block_encode(struct stele_block *b, const struct stele_code *code,
@@ -114,11 +138,15 @@ enum stele_err stele_block_encode(struct stele_block *b, const struct stele_code
 	b->cells = stele_descriptor_cells(&b->desc);
 	STELE_TRY(allocate(b, bytes));
 	fill_tail(b, bytes);
-	struct encoder e = {
-	    .base = {.next = next_cell, .bytes = stele_descriptor_roots(&b->desc) * b->desc.S},
-	    .b = b,
-	    .code = code};
-	stele_sha256_leaves_and_stream(&e.base, bytes, len, object);
+	struct sheet sheet = make_sheet(&b->desc);
+	for (uint32_t i = 0; i < stele_descriptor_roots(&b->desc); i++)
+		sheet_add(&sheet, b->shard[i], b->row[i]);
+	if (b->desc.code.family != STELE_CODE_REP) {
+		sheet.compute_at = b->desc.code.k; /* the first parity shard */
+		sheet.compute = encode_column;
+		sheet.how = code;
+	}
+	stele_sha256_leaves_and_stream(&sheet.base, bytes, len, object);
 	for (uint32_t i = 0; i < stele_descriptor_roots(&b->desc); i++)
 		stele_merkle_root(b->row[i], b->cells, &b->desc.root[i]);
 	stele_descriptor_id(&b->desc, &b->id);
@@ -205,33 +233,50 @@ uint32_t stele_block_map_range(const struct stele_descriptor *d, uint64_t off, u
 	return n;
 }
 
+/* Cells of all shards: most with k = 1, where every parity shard is as long as the block. */
+#define BLOCK_CELLS_MAX ((1u + STELE_CODE_M_MAX) * STELE_SHARD_CELLS_MAX)
+
+struct recipe {
+	const struct stele_plan *plan;
+	uint8_t *const *shard;
+};
+
+static void rebuild_column(const struct sheet *s, size_t off, size_t len)
+{
+	const struct recipe *r = s->how;
+	const uint8_t *in[STELE_CODE_K_MAX];
+	uint8_t *out[STELE_CODE_N_MAX];
+	for (uint32_t i = 0; i < r->plan->nread; i++)
+		in[i] = r->shard[r->plan->read[i]] + off;
+	for (uint32_t i = 0; i < r->plan->nwant; i++)
+		out[i] = r->shard[r->plan->want[i]] + off;
+	stele_code_apply(r->plan, len, in, out);
+}
+
 enum stele_err stele_block_rebuild(const struct stele_descriptor *d, uint64_t have, uint64_t want,
                                    uint8_t *const *shard, struct stele_hash *rows_out)
 {
+	struct stele_hash rows[BLOCK_CELLS_MAX], *row = rows_out ? rows_out : rows;
 	const struct stele_code *code;
 	struct stele_plan plan;
-	const uint8_t *in[STELE_CODE_K_MAX];
-	uint8_t *out[STELE_CODE_N_MAX];
-	uint32_t cells = stele_descriptor_cells(d);
+	struct recipe recipe = {.plan = &plan, .shard = shard};
+	struct sheet sheet = make_sheet(d);
 	want &= ((uint64_t)1 << d->n) - 1;
 	STELE_TRY(stele_code_find(&d->code, &code));
 	STELE_TRY(stele_code_plan(code, have, want & ~have, &plan));
-	for (uint32_t r = 0; r < plan.nread; r++)
-		in[r] = shard[plan.read[r]];
-	for (uint32_t w = 0; w < plan.nwant; w++)
-		out[w] = shard[plan.want[w]];
-	stele_code_apply(&plan, d->S, in, out);
-	for (; want; want &= want - 1) {
+	for (uint64_t left = want; left; left &= left - 1)
+		sheet_add(&sheet, shard[__builtin_ctzll(left)], row + sheet.n * sheet.cells);
+	assert(sheet.n * sheet.cells <= BLOCK_CELLS_MAX);
+	if (plan.nwant) {
+		sheet.compute = rebuild_column;
+		sheet.how = &recipe;
+	}
+	stele_sha256_leaves_and_stream(&sheet.base, NULL, 0, NULL);
+	for (uint32_t i = 0; want; i++, want &= want - 1) {
 		uint32_t idx = (uint32_t)__builtin_ctzll(want);
-		struct stele_hash row[STELE_SHARD_CELLS_MAX];
-		stele_sha256_cells(shard[idx], d->S, row);
-		if (!stele_descriptor_row_ok(d, idx, row))
+		if (!stele_descriptor_row_ok(d, idx, sheet.row[i]))
 			return stele_fail(STELE_ERR_CORRUPT,
 			                  "shard %u: rebuilt, it does not match its root", idx);
-		if (rows_out) {
-			memcpy(rows_out, row, cells * sizeof(*row));
-			rows_out += cells;
-		}
 	}
 	return STELE_OK;
 }
@@ -259,14 +304,16 @@ enum stele_err stele_block_rebuild_cells(const struct stele_descriptor *d,
 uint64_t stele_block_find_bad(const struct stele_descriptor *d, uint64_t have,
                               const uint8_t *const *shard)
 {
+	struct stele_hash rows[BLOCK_CELLS_MAX];
+	struct sheet sheet = make_sheet(d);
 	uint64_t bad = 0;
 	have &= ((uint64_t)1 << d->n) - 1;
-	for (uint64_t left = have; left; left &= left - 1) {
-		uint32_t idx = (uint32_t)__builtin_ctzll(left);
-		struct stele_hash row[STELE_SHARD_CELLS_MAX];
-		stele_sha256_cells(shard[idx], d->S, row);
-		if (!stele_descriptor_row_ok(d, idx, row))
-			bad |= (uint64_t)1 << idx;
-	}
+	for (uint64_t left = have; left; left &= left - 1)
+		sheet_add(&sheet, shard[__builtin_ctzll(left)], rows + sheet.n * sheet.cells);
+	assert(sheet.n * sheet.cells <= BLOCK_CELLS_MAX);
+	stele_sha256_leaves_and_stream(&sheet.base, NULL, 0, NULL);
+	for (uint32_t i = 0; have; i++, have &= have - 1)
+		if (!stele_descriptor_row_ok(d, (uint32_t)__builtin_ctzll(have), sheet.row[i]))
+			bad |= have & -have;
 	return bad;
 }

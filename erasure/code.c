@@ -1,6 +1,6 @@
 /*
  * Codes: finding them, what they survive (by rank), encoding. Generators are in generator.c,
- * decoding plans in plan.c, arithmetic on bytes in gf256.c.
+ * decoding plans in code_plan.c, arithmetic on bytes in gf256.c.
  */
 #include "erasure/code.h"
 

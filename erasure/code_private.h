@@ -1,6 +1,6 @@
 /*
  * What a code is inside: shared by generator.c (which fills it), code.c (rank, tolerance, encode)
- * and plan.c (decoding plans). Nobody else includes it.
+ * and code_plan.c (decoding plans). Nobody else includes it.
  */
 #ifndef ERASURE_CODE_PRIVATE_H
 #define ERASURE_CODE_PRIVATE_H

@@ -6,7 +6,6 @@
  * more than needed.
  */
 #include <criterion/criterion.h>
-#include <pthread.h>
 
 #include "erasure/code.h"
 #include "erasure/gf256.h"
@@ -448,34 +447,4 @@ Test(code, lost_shards_come_back)
 		}
 	}
 	stele_gf_use(NULL);
-}
-
-/* Many threads find, plan and ask for margins at once; caches are far smaller than the patterns. */
-static void *plan_randomly(void *arg)
-{
-	uint64_t seed = (uint64_t)(uintptr_t)arg;
-	for (int round = 0; round < 4000; round++) {
-		static const char *const names[] = {"rs-9-3", "lrc-12-2-3", "lrc-20-4-2"};
-		const struct stele_code *code = find(names[round % 3]);
-		uint64_t have = all_of(code) & ~(guard_random(&seed) & guard_random(&seed) &
-		                                 guard_random(&seed) & guard_random(&seed));
-		uint64_t want = all_of(code) & ~have;
-		struct stele_plan plan;
-		bool ok = stele_code_decodable(code, have);
-		cr_assert_eq(stele_code_margin(code, have) >= 0, ok);
-		if (ok) {
-			cr_assert_eq(stele_code_plan(code, have, want, &plan), STELE_OK);
-			check_plan(code, have, want, &plan);
-		}
-	}
-	return NULL;
-}
-
-Test(code, threads_share_codes_and_caches)
-{
-	pthread_t thread[4];
-	for (uintptr_t i = 0; i < 4; i++)
-		cr_assert_eq(pthread_create(&thread[i], NULL, plan_randomly, (void *)(i + 1)), 0);
-	for (int i = 0; i < 4; i++)
-		pthread_join(thread[i], NULL);
 }

@@ -66,6 +66,16 @@ static bool untouched(const uint8_t *p, size_t len)
 	return len == 0 || (p[0] == 0xa5 && memcmp(p, p + 1, len - 1) == 0);
 }
 
+static void free_vectors(void)
+{
+	for (unsigned c = 0; c < STELE_GF_COLS_MAX; c++)
+		guard_destroy(&in_guard[c]);
+	for (unsigned r = 0; r < ROWS_MAX; r++) {
+		guard_destroy(&out_guard[r]);
+		free(want[r]);
+	}
+}
+
 static void check(unsigned rows, unsigned cols, size_t len, bool at_end)
 {
 	unsigned char tables[32 * ROWS_MAX * STELE_GF_COLS_MAX];
@@ -104,6 +114,7 @@ static void edge_lengths(void)
 	for (size_t len = 0; len <= 300; len++)
 		for (unsigned rows = 1; rows <= 9; rows++)
 			check(rows, 1 + (unsigned)(guard_random(&seed) % 8), len, rows % 2);
+	free_vectors();
 }
 
 Test(gf256, edge_lengths)
@@ -117,6 +128,7 @@ static void every_shape(void)
 	for (unsigned rows = 1; rows <= ROWS_MAX; rows++)
 		for (unsigned cols = 1; cols <= STELE_GF_COLS_MAX; cols++)
 			check(rows, cols, 64 + guard_random(&seed) % 400, cols % 2);
+	free_vectors();
 }
 
 Test(gf256, every_shape)
@@ -132,6 +144,7 @@ static void random_lengths(void)
 		unsigned cols = 1 + (unsigned)(guard_random(&seed) % STELE_GF_COLS_MAX);
 		check(rows, cols, guard_random(&seed) % (LEN_MAX - 64), round % 2);
 	}
+	free_vectors();
 }
 
 Test(gf256, random_lengths_across_slices)
