@@ -67,6 +67,10 @@ STELE_MUST_USE enum stele_err stele_store_open(const struct stele_store_opts *op
 					       struct stele_store **out);
 /* No request may be under way except ones the dead env has cancelled. Accepts NULL. */
 void stele_store_close(struct stele_store *store);
+/* True while the store does something of its own on a worker (seals an extent, notes a victim). It may
+ * be closed all the same; but before its env is destroyed, the loop has to run until the store is idle,
+ * or to run on for a moment after close. */
+bool stele_store_busy(const struct stele_store *store);
 void stele_store_identity(const struct stele_store *store, struct stele_store_identity *out);
 
 /* ---- writing ---- */
@@ -88,7 +92,9 @@ struct stele_item {
 	const uint32_t *crc; /* of each cell; NULL: the store computes them on a worker */
 };
 
-/* One atomic write: after a crash all of its items are there, or none. */
+/* One atomic write: after a crash all of its items are there, or none. An item whose key is there already
+ * (durable and not bad) is not written again: keys name their bytes. KEEPs are always written. The
+ * same key twice in a write is INVALID. */
 struct stele_store_write {
 	struct stele_item *item;
 	uint32_t n;
@@ -192,7 +198,8 @@ void stele_store_digest(struct stele_store *store, struct stele_store_digest *d)
 
 /* One scrub pass (N9): every live entry's CRCs; deep: every cell's SHA-256 against its row, rows
  * against the descriptor, padding and record metas too. Throttled to bytes_per_s (0: none).
- * Only one at a time: BUSY. Progress may be read at any time from the request. */
+ * Only one at a time: BUSY. Progress may be read at any time from the request. A victim whose kind is
+ * STELE_ENTRY_FOOTER is damage outside any live entry, named in why: nothing is lost by it. */
 struct stele_store_scrub {
 	bool deep;
 	uint64_t bytes_per_s;

@@ -1,0 +1,537 @@
+/* Extent files: their headers, the search for batches, seals and footers. Blocks; decides nothing. */
+#include "storage/extent.h"
+
+#include <assert.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "storage/base/crc.h"
+
+#define WINDOW_MIN                                                                                 \
+	(64u << 10)           /* how much is read to look for a batch header: little where one is */
+#define WINDOW_MAX (1u << 20) /* expected, more while crossing a hole */
+
+void *stele_pages_alloc(uint64_t len)
+{
+	return aligned_alloc(STELE_PAGE, stele_round_up(len ? len : 1, STELE_PAGE));
+}
+
+enum stele_err stele_items_add(struct stele_items *items, const struct stele_item_at *it)
+{
+	if (items->n == items->cap) {
+		uint64_t cap = items->cap ? 2 * items->cap : 64;
+		uint8_t *more = realloc(items->bytes, cap * STELE_FOOTER_ITEM);
+		if (!more)
+			return stele_fail(STELE_ERR_NOMEM, "extent: out of memory for its footer");
+		items->bytes = more;
+		items->cap = cap;
+	}
+	stele_footer_item_encode(it, items->bytes + items->n++ * STELE_FOOTER_ITEM);
+	return STELE_OK;
+}
+
+void stele_items_finish(struct stele_items *items)
+{
+	free(items->bytes);
+	*items = (struct stele_items){0};
+}
+
+const char *stele_extent_path(const struct stele_volume *v, uint32_t id, char *out)
+{
+	snprintf(out, STELE_PATH_MAX, "%.*s/extent-%08x", (int)(STELE_PATH_MAX - 32), v->dir, id);
+	return out;
+}
+
+bool stele_extent_name(const char *name, uint32_t *id)
+{
+	unsigned v;
+	int end = 0;
+	char again[32];
+	if (sscanf(name, "extent-%8x%n", &v, &end) != 1 || name[end])
+		return false;
+	snprintf(again, sizeof(again), "extent-%08x", v);
+	if (strcmp(again, name) != 0)
+		return false;
+	*id = v;
+	return true;
+}
+
+static enum stele_err open_file(const struct stele_volume *v, uint32_t id, uint32_t flags, int *fd)
+{
+	char path[STELE_PATH_MAX];
+	return stele_file_open(v->env, stele_extent_path(v, id, path),
+	                       STELE_OPEN_WRITE | STELE_OPEN_DIRECT | flags, 0600, fd);
+}
+
+/* Up to len bytes; what lies beyond the file's end is zero. */
+static enum stele_err read_at(const struct stele_volume *v, const struct stele_extent *x, void *buf,
+                              uint64_t len, uint64_t off)
+{
+	struct iovec iov = {buf, len};
+	struct stele_op op = {
+	    .kind = STELE_OP_READV, .fd = x->fd, .iov = &iov, .niov = 1, .off = off};
+	int64_t n = stele_env_call(v->env, &op);
+	if (n < 0)
+		return stele_fail_errno((int)-n, "extent %08x: read at %llu", x->id,
+		                        (unsigned long long)off);
+	memset((uint8_t *)buf + n, 0, len - (uint64_t)n);
+	return STELE_OK;
+}
+
+static enum stele_err write_at(const struct stele_volume *v, const struct stele_extent *x,
+                               const void *buf, uint64_t len, uint64_t off)
+{
+	return stele_file_pwrite(v->env, x->fd, buf, len, off, STELE_WRITE_DSYNC);
+}
+
+enum stele_err stele_extent_write_head(const struct stele_volume *v, struct stele_extent *x,
+                                       uint64_t first_lsn)
+{
+	uint8_t *page = stele_pages_alloc(STELE_PAGE);
+	if (!page)
+		return stele_fail(STELE_ERR_NOMEM, "extent: out of memory");
+	struct stele_extent_head h = {.extent = x->id,
+	                              .cycle = x->cycle,
+	                              .disk = v->disk,
+	                              .salt = v->salt,
+	                              .first_lsn = first_lsn,
+	                              .extent_len = v->extent_len};
+	stele_extent_head_encode(&h, page);
+	enum stele_err err = write_at(v, x, page, STELE_PAGE, 0);
+	free(page);
+	if (err)
+		return err;
+	x->first_lsn = first_lsn;
+	x->state = first_lsn ? STELE_EXTENT_OPEN : STELE_EXTENT_PREPARED;
+	return STELE_OK;
+}
+
+static void init(struct stele_extent *x, uint32_t id, int fd)
+{
+	*x = (struct stele_extent){.id = id, .fd = fd, .end = STELE_PAGE};
+}
+
+static enum stele_err allocate(const struct stele_volume *v, struct stele_extent *x)
+{
+	struct stele_op op = {.kind = STELE_OP_FALLOC, .fd = x->fd, .len = v->extent_len};
+	int64_t r = stele_env_call(v->env, &op);
+	if (r < 0)
+		return stele_fail_errno((int)-r, "extent %08x: allocate %llu bytes", x->id,
+		                        (unsigned long long)v->extent_len);
+	STELE_TRY(stele_extent_write_head(v, x, 0));
+	op = (struct stele_op){.kind = STELE_OP_SYNC, .fd = x->fd};
+	r = stele_env_call(v->env, &op);
+	if (r < 0)
+		return stele_fail_errno((int)-r, "extent %08x: sync", x->id);
+	return stele_file_sync_dir(v->env, v->dir);
+}
+
+enum stele_err stele_extent_create(const struct stele_volume *v, uint32_t id,
+                                   struct stele_extent *out)
+{
+	int fd = -1;
+	STELE_TRY(open_file(v, id, STELE_OPEN_CREATE | STELE_OPEN_EXCL, &fd));
+	struct stele_extent x;
+	init(&x, id, fd);
+	x.cycle = 1;
+	enum stele_err err = allocate(v, &x);
+	if (err) {
+		char path[STELE_PATH_MAX], why[STELE_DETAIL_MAX];
+		stele_detail_copy(why);
+		stele_file_close(v->env, &x.fd);
+		/* what is left of it would be found, and used, at the next start */
+		(void)!stele_file_unlink(v->env, stele_extent_path(v, id, path));
+		return stele_fail(err, "%s", why);
+	}
+	*out = x;
+	return STELE_OK;
+}
+
+static enum stele_err classify(const struct stele_volume *v, struct stele_extent *x, uint8_t *page)
+{
+	struct stele_extent_head h;
+	STELE_TRY(read_at(v, x, page, STELE_PAGE, 0));
+	if (!stele_extent_head_decode(page, NULL, &h)) {
+		x->state = STELE_EXTENT_DAMAGED;
+		return STELE_OK;
+	}
+	if (!stele_uuid_equal(&h.disk, &v->disk) || h.extent != x->id ||
+	    h.extent_len != v->extent_len || memcmp(h.salt.b, v->salt.b, sizeof(h.salt.b)) != 0)
+		return stele_fail(STELE_ERR_CORRUPT,
+		                  "extent %08x: its header belongs to another disk or extent: "
+		                  "were files of two disks mixed?",
+		                  x->id);
+	x->cycle = h.cycle;
+	x->first_lsn = h.first_lsn;
+	x->state = h.first_lsn ? STELE_EXTENT_OPEN : STELE_EXTENT_PREPARED;
+	if (x->state == STELE_EXTENT_PREPARED)
+		return STELE_OK;
+	STELE_TRY(read_at(v, x, page, STELE_PAGE, v->extent_len - STELE_PAGE));
+	if (stele_trailer_decode(page, &v->salt, x->id, x->cycle, v->extent_len, &x->trailer)) {
+		x->state = STELE_EXTENT_SEALED;
+		x->last_lsn = x->trailer.last_lsn;
+		x->end = x->landed = x->trailer.end;
+	}
+	return STELE_OK;
+}
+
+enum stele_err stele_extent_open(const struct stele_volume *v, uint32_t id,
+                                 struct stele_extent *out)
+{
+	int fd = -1;
+	STELE_TRY(open_file(v, id, 0, &fd));
+	struct stele_extent x;
+	init(&x, id, fd);
+	uint8_t *page = stele_pages_alloc(STELE_PAGE);
+	enum stele_err err =
+	    page ? classify(v, &x, page) : stele_fail(STELE_ERR_NOMEM, "extent: out of memory");
+	free(page);
+	if (err)
+		stele_file_close(v->env, &x.fd);
+	else
+		*out = x;
+	return err;
+}
+
+void stele_extent_close(const struct stele_volume *v, struct stele_extent *x)
+{
+	stele_file_close(v->env, &x->fd);
+	stele_items_finish(&x->items);
+}
+
+/* ---- finding batches ---- */
+
+void stele_found_finish(struct stele_found_list *list)
+{
+	free(list->at);
+	*list = (struct stele_found_list){0};
+}
+
+static enum stele_err found_add(struct stele_found_list *list, const struct stele_found *f)
+{
+	if (list->n == list->cap) {
+		size_t cap = list->cap ? 2 * list->cap : 64;
+		struct stele_found *more = realloc(list->at, cap * sizeof(more[0]));
+		if (!more)
+			return stele_fail(STELE_ERR_NOMEM, "extent: out of memory");
+		list->at = more;
+		list->cap = cap;
+	}
+	list->at[list->n++] = *f;
+	return STELE_OK;
+}
+
+enum stele_err stele_batch_load(const struct stele_volume *v, const struct stele_extent *x,
+                                const struct stele_batch_head *head, uint8_t **out)
+{
+	uint8_t *meta = stele_pages_alloc(head->meta_len);
+	if (!meta)
+		return stele_fail(STELE_ERR_NOMEM, "extent: out of memory");
+	enum stele_err err = read_at(v, x, meta, head->meta_len, head->place.off);
+	if (err)
+		free(meta);
+	else
+		*out = meta;
+	return err;
+}
+
+static bool meta_crc_ok(const struct stele_batch_head *head, const uint8_t *meta)
+{
+	return stele_crc32c(meta + STELE_BATCH_HEAD, head->meta_len - STELE_BATCH_HEAD, 0) ==
+	       head->meta_crc;
+}
+
+/* A window over the extent that moves forward. */
+struct window {
+	uint8_t *buf;
+	uint64_t off, len; /* what buf holds */
+	uint64_t want;     /* how much to read next */
+	uint64_t limit;
+};
+
+static enum stele_err window_at(const struct stele_volume *v, const struct stele_extent *x,
+                                struct window *w, uint64_t off, const uint8_t **page)
+{
+	if (off < w->off || off + STELE_PAGE > w->off + w->len) {
+		w->off = off;
+		w->len = w->want < w->limit - off ? w->want : w->limit - off;
+		STELE_TRY(read_at(v, x, w->buf, w->len, off));
+	}
+	*page = w->buf + (off - w->off);
+	return STELE_OK;
+}
+
+static enum stele_err check_meta(const struct stele_volume *v, const struct stele_extent *x,
+                                 const struct window *w, struct stele_found *f)
+{
+	const struct stele_batch_head *h = &f->head;
+	if (h->place.off + h->meta_len <= w->off + w->len) {
+		f->meta_ok = meta_crc_ok(h, w->buf + (h->place.off - w->off));
+		return STELE_OK;
+	}
+	uint8_t *meta;
+	STELE_TRY(stele_batch_load(v, x, h, &meta));
+	f->meta_ok = meta_crc_ok(h, meta);
+	free(meta);
+	return STELE_OK;
+}
+
+static enum stele_err find(const struct stele_volume *v, const struct stele_extent *x,
+                           struct window *w, struct stele_found_list *list)
+{
+	uint64_t off = STELE_PAGE;
+	w->want = WINDOW_MIN;
+	while (off < w->limit) {
+		const uint8_t *page;
+		STELE_TRY(window_at(v, x, w, off, &page));
+		struct stele_place place = {x->id, x->cycle, off};
+		struct stele_found f;
+		if (!stele_batch_head_decode(page, &v->salt, &place, v->extent_len, &f.head)) {
+			off += STELE_PAGE;
+			if (off == w->off + w->len && w->want < WINDOW_MAX)
+				w->want *= 2;
+			continue;
+		}
+		STELE_TRY(check_meta(v, x, w, &f));
+		STELE_TRY(found_add(list, &f));
+		off += f.head.len;
+		w->want = WINDOW_MIN;
+	}
+	return STELE_OK;
+}
+
+enum stele_err stele_extent_find(const struct stele_volume *v, const struct stele_extent *x,
+                                 uint64_t limit, struct stele_found_list *list)
+{
+	struct window w = {.buf = stele_pages_alloc(WINDOW_MAX),
+	                   .limit = limit ? limit : v->extent_len};
+	if (!w.buf)
+		return stele_fail(STELE_ERR_NOMEM, "extent: out of memory");
+	enum stele_err err = find(v, x, &w, list);
+	free(w.buf);
+	return err;
+}
+
+enum stele_err stele_extent_find_cycle(const struct stele_volume *v, const struct stele_extent *x,
+                                       uint32_t *cycle)
+{
+	struct window w = {
+	    .buf = stele_pages_alloc(WINDOW_MAX), .want = WINDOW_MAX, .limit = v->extent_len};
+	if (!w.buf)
+		return stele_fail(STELE_ERR_NOMEM, "extent: out of memory");
+	enum stele_err err = STELE_OK;
+	*cycle = 0;
+	for (uint64_t off = STELE_PAGE; !err && off < w.limit; off += STELE_PAGE) {
+		const uint8_t *page;
+		err = window_at(v, x, &w, off, &page);
+		if (err)
+			break;
+		/* the check covers whatever cycle the header claims */
+		struct stele_place place = {x->id, stele_le32(page + 20), off};
+		struct stele_batch_head h;
+		if (place.cycle > *cycle &&
+		    stele_batch_head_decode(page, &v->salt, &place, v->extent_len, &h))
+			*cycle = place.cycle;
+	}
+	free(w.buf);
+	return err;
+}
+
+bool stele_batch_next(const struct stele_volume *v, const struct stele_batch_head *head,
+                      const uint8_t *area, uint64_t *pos, struct stele_entry *out)
+{
+	for (; *pos + STELE_ENTRY_HEAD <= head->meta_len; *pos += STELE_ENTRY_ALIGN) {
+		struct stele_place place = {head->place.extent, head->place.cycle,
+		                            head->place.off + *pos};
+		if (!stele_entry_head_decode(area + *pos, &v->salt, &place, v->extent_len,
+		                             &out->head))
+			continue;
+		uint64_t after = *pos + stele_entry_len(out->head.meta_len);
+		if (after > head->meta_len)
+			continue;
+		out->meta = area + *pos + STELE_ENTRY_HEAD;
+		out->meta_ok = stele_crc32c(out->meta, out->head.meta_len, 0) == out->head.meta_crc;
+		*pos = after;
+		return true;
+	}
+	return false;
+}
+
+bool stele_entry_item(const struct stele_entry *e, struct stele_item_at *out)
+{
+	struct stele_item_at it = {
+	    .key = e->head.key,
+	    .birth_lsn = e->head.birth_lsn,
+	    .extent = e->head.place.extent,
+	    .off = e->head.place.off,
+	    .data_off = e->head.data_off,
+	    .data_len = e->head.data_len,
+	    .meta_len = e->head.meta_len,
+	    .hot_len = e->head.hot_len,
+	};
+	if (e->head.key.kind == STELE_ENTRY_TOMB) {
+		struct stele_tomb_meta t;
+		if (!stele_tomb_meta_decode(e->meta, e->head.meta_len, &t))
+			return false;
+		it.key.kind = t.kind;
+		it.key.index = t.index;
+		it.tomb = true;
+		it.victim_lsn = t.victim_lsn;
+	}
+	*out = it;
+	return true;
+}
+
+uint32_t stele_hot_crc(const struct stele_entry_head *head, const uint8_t *hot, uint32_t cell)
+{
+	uint32_t cells = (head->data_len + STELE_CELL_LEN - 1) / STELE_CELL_LEN;
+	assert(cell < cells && 4 * cells <= head->hot_len);
+	return stele_le32(hot + head->hot_len - 4 * (cells - cell));
+}
+
+enum stele_err stele_entry_check_cells(const struct stele_volume *v, int fd,
+                                       const struct stele_entry_head *head, const uint8_t *hot)
+{
+	uint8_t *buf = stele_pages_alloc(WINDOW_MAX);
+	if (!buf)
+		return stele_fail(STELE_ERR_NOMEM, "extent: out of memory");
+	struct stele_extent x = {.id = head->place.extent, .fd = fd};
+	uint64_t padded = stele_round_up(head->data_len, STELE_PAGE);
+	enum stele_err err = STELE_OK;
+	for (uint64_t at = 0; !err && at < padded; at += WINDOW_MAX) {
+		uint64_t len = padded - at < WINDOW_MAX ? padded - at : WINDOW_MAX;
+		err = read_at(v, &x, buf, len, head->data_off + at);
+		for (uint64_t i = 0; !err && i < len; i += STELE_CELL_LEN) {
+			uint64_t left = head->data_len - (at + i);
+			uint32_t n = left < STELE_CELL_LEN ? (uint32_t)left : STELE_CELL_LEN;
+			uint32_t cell = (uint32_t)((at + i) / STELE_CELL_LEN);
+			if (stele_crc32c(buf + i, n, 0) != stele_hot_crc(head, hot, cell))
+				err = stele_fail(STELE_ERR_CORRUPT, "cell %u fails its CRC", cell);
+			else if (n < STELE_CELL_LEN && !stele_all_zero(buf + i + n, len - i - n))
+				err = stele_fail(STELE_ERR_CORRUPT, "padding is not zero");
+		}
+	}
+	free(buf);
+	return err;
+}
+
+enum stele_err stele_batch_kill(const struct stele_volume *v, const struct stele_extent *x,
+                                const struct stele_batch_head *head)
+{
+	uint8_t *page = stele_pages_alloc(STELE_PAGE);
+	if (!page)
+		return stele_fail(STELE_ERR_NOMEM, "extent: out of memory");
+	memset(page, 0, STELE_PAGE);
+	enum stele_err err = write_at(v, x, page, STELE_PAGE, head->place.off);
+	free(page);
+	return err;
+}
+
+/* ---- footers ---- */
+
+static enum stele_err write_chunks(const struct stele_volume *v, const struct stele_extent *x,
+                                   uint8_t *buf, struct stele_trailer *t)
+{
+	uint64_t off = t->footer_off;
+	for (uint64_t done = 0; done < x->items.n; t->chunks++) {
+		uint64_t n = x->items.n - done;
+		if (n > STELE_FOOTER_ITEMS)
+			n = STELE_FOOTER_ITEMS;
+		uint64_t used = STELE_FOOTER_HEAD + n * STELE_FOOTER_ITEM;
+		struct stele_footer_head h = {.place = {x->id, x->cycle, off},
+		                              .chunk = t->chunks,
+		                              .n = (uint32_t)n,
+		                              .len = (uint32_t)stele_round_up(used, STELE_PAGE)};
+		memcpy(buf + STELE_FOOTER_HEAD, x->items.bytes + done * STELE_FOOTER_ITEM,
+		       n * STELE_FOOTER_ITEM);
+		memset(buf + used, 0, h.len - used);
+		h.crc = stele_crc32c(buf + STELE_FOOTER_HEAD, h.len - STELE_FOOTER_HEAD, 0);
+		stele_footer_head_encode(&h, &v->salt, buf);
+		STELE_TRY(write_at(v, x, buf, h.len, off));
+		off += h.len;
+		done += n;
+	}
+	return STELE_OK;
+}
+
+enum stele_err stele_extent_seal(const struct stele_volume *v, struct stele_extent *x)
+{
+	assert(x->state == STELE_EXTENT_OPEN);
+	if (x->end + stele_footer_room(x->items.n) > v->extent_len)
+		return stele_fail(STELE_ERR_CORRUPT, "extent %08x: no room for its footer", x->id);
+	struct stele_trailer t = {.extent = x->id,
+	                          .cycle = x->cycle,
+	                          .first_lsn = x->first_lsn,
+	                          .last_lsn = x->last_lsn,
+	                          .end = x->end,
+	                          .footer_off = x->end,
+	                          .items = x->items.n};
+	uint8_t *buf = stele_pages_alloc(STELE_FOOTER_CHUNK);
+	if (!buf)
+		return stele_fail(STELE_ERR_NOMEM, "extent: out of memory");
+	enum stele_err err = write_chunks(v, x, buf, &t);
+	if (!err) { /* only now: a trailer says that all of the footer is there */
+		stele_trailer_encode(&t, &v->salt, buf);
+		err = write_at(v, x, buf, STELE_PAGE, v->extent_len - STELE_PAGE);
+	}
+	free(buf);
+	if (err)
+		return stele_wrap(err, "extent %08x: seal", x->id);
+	x->state = STELE_EXTENT_SEALED;
+	x->trailer = t;
+	stele_items_finish(&x->items);
+	return STELE_OK;
+}
+
+static enum stele_err read_chunk(const struct stele_volume *v, const struct stele_extent *x,
+                                 uint8_t *buf, uint64_t off, uint32_t chunk,
+                                 struct stele_footer_head *h)
+{
+	uint64_t len = v->extent_len - STELE_PAGE - off;
+	if (len > STELE_FOOTER_CHUNK)
+		len = STELE_FOOTER_CHUNK;
+	STELE_TRY(read_at(v, x, buf, len, off));
+	struct stele_place place = {x->id, x->cycle, off};
+	if (len < STELE_PAGE ||
+	    !stele_footer_head_decode(buf, &v->salt, &place, v->extent_len, h) || h->len > len ||
+	    h->chunk != chunk ||
+	    stele_crc32c(buf + STELE_FOOTER_HEAD, h->len - STELE_FOOTER_HEAD, 0) != h->crc)
+		return stele_fail(STELE_ERR_CORRUPT, "extent %08x: footer: chunk %u does not check",
+		                  x->id, chunk);
+	return STELE_OK;
+}
+
+enum stele_err
+stele_extent_footer(const struct stele_volume *v, const struct stele_extent *x,
+                    enum stele_err (*item)(void *ctx, const struct stele_item_at *it), void *ctx)
+{
+	assert(x->state == STELE_EXTENT_SEALED);
+	uint8_t *buf = stele_pages_alloc(STELE_FOOTER_CHUNK);
+	if (!buf)
+		return stele_fail(STELE_ERR_NOMEM, "extent: out of memory");
+	uint64_t off = x->trailer.footer_off, items = 0;
+	enum stele_err err = STELE_OK;
+	for (uint32_t chunk = 0; !err && chunk < x->trailer.chunks; chunk++) {
+		struct stele_footer_head h;
+		err = read_chunk(v, x, buf, off, chunk, &h);
+		for (uint32_t i = 0; !err && i < h.n; i++) {
+			struct stele_item_at it;
+			const uint8_t *b = buf + STELE_FOOTER_HEAD + i * STELE_FOOTER_ITEM;
+			if (!stele_footer_item_decode(b, x->id, v->extent_len, &it))
+				err = stele_fail(STELE_ERR_CORRUPT,
+				                 "extent %08x: footer: a bad item", x->id);
+			else
+				err = item(ctx, &it);
+		}
+		if (!err) {
+			off += h.len;
+			items += h.n;
+		}
+	}
+	if (!err && items != x->trailer.items)
+		err = stele_fail(STELE_ERR_CORRUPT, "extent %08x: footer: %llu items, not %llu",
+		                 x->id, (unsigned long long)items,
+		                 (unsigned long long)x->trailer.items);
+	free(buf);
+	return err;
+}

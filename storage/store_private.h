@@ -1,0 +1,215 @@
+/*
+ * The inside of a store, shared by store.c (its life), store_recover.c, store_write.c, store_read.c,
+ * store_list.c and scrub.c. Nothing outside includes this.
+ *
+ * Threads. Everything here belongs to the loop, except: `vol` never changes; `extents` is guarded by
+ * extents_lock where a worker looks a file up; `index` is changed under index_lock, and read by
+ * anybody. Work that belongs to a request lies in that request. Work that the store does for itself is
+ * a job, which close can part from the store.
+ */
+#ifndef STORAGE_STORE_PRIVATE_H
+#define STORAGE_STORE_PRIVATE_H
+
+#include <pthread.h>
+
+#include "storage/extent.h"
+#include "storage/index.h"
+
+#define STELE_WORK_BYTES (256u << 10) /* hash and check more than this on a worker (N10) */
+
+/* A full disk is asked again whether it still is, no more often than this. */
+#define STELE_FULL_RETRY_NS UINT64_C(1000000000)
+
+/* A callback that is due but must not fire inside the call; lies in a request's priv. */
+struct stele_later {
+	struct stele_later *next;
+	void (*run)(struct stele_later *later, bool cancelled);
+	void *request;
+};
+
+/* Work of the store's own on a worker. When the store closes first, it waits until work is not running,
+ * and done is never called. */
+struct stele_job {
+	struct stele_op op;
+	struct stele_job *next, *prev;
+	struct stele_store *store; /* NULL: closed meanwhile; under lock */
+	pthread_mutex_t lock;
+	pthread_cond_t idle;
+	bool running;
+	void (*work)(struct stele_store *store, struct stele_job *job);           /* on a worker */
+	void (*done)(struct stele_store *store, struct stele_job *job, bool ran); /* on the loop */
+	enum stele_err err;
+	char detail[STELE_DETAIL_MAX];
+	struct stele_extent extent; /* of prepare and seal */
+	struct stele_extent *target;
+	struct stele_item_at at; /* of mark bad */
+	struct stele_index_counts counts;
+};
+
+struct stele_batch;
+struct stele_wreq;
+struct stele_rreq;
+struct stele_pend;
+struct stele_scrub_run;
+
+#define STELE_PEND_BUCKETS 1024u
+#define STELE_READ_JOBS    2u
+
+struct stele_lookup_job {
+	struct stele_op op;
+	struct stele_store *store;
+	bool busy;
+	void *list;
+};
+
+struct stele_store {
+	struct stele_volume vol;
+	struct stele_env *env;
+	struct stele_superblock sb;
+	int lock_fd;
+	uint64_t capacity;
+	uint64_t opened_ns;
+	char index_dir[STELE_PATH_MAX];
+	const struct stele_kv_ops *kv_ops;
+	void *kv_world;
+
+	pthread_mutex_t index_lock;
+	struct stele_index index;
+	uint64_t applied_lsn;             /* under index_lock */
+	struct stele_index_counts counts; /* the loop's copy; live is not copied */
+
+	pthread_mutex_t extents_lock;  /* over the table; a struct itself is the loop's */
+	struct stele_extent **extents; /* by number; NULL: none */
+	uint32_t extents_n;            /* one more than the highest */
+	uint32_t files;
+	struct stele_extent *open;  /* where batches go; NULL: none yet */
+	struct stele_extent *spare; /* prepared */
+	bool preparing;
+	bool full;          /* refuses all but tombstones */
+	bool reserve_spent; /* and them too */
+	uint64_t full_since_ns;
+
+	bool fenced;
+	bool log_broken; /* a batch failed: later ones are not acknowledged */
+	char fence_reason[STELE_DETAIL_MAX];
+
+	uint64_t next_lsn;
+	uint64_t durable_lsn; /* the last acknowledged */
+
+	/* writing: see store_write.c */
+	uint32_t writes;      /* admitted and not yet ended */
+	uint64_t write_bytes; /* of these */
+	struct stele_pend *pend[STELE_PEND_BUCKETS];
+	struct stele_wreq *lookup_head, **lookup_tail;
+	struct stele_wreq *limbo;
+	struct stele_lookup_job lookup;
+	struct stele_batch *formed_head,
+	    **formed_tail; /* waiting to be written, the last still growing */
+	struct stele_batch *flight_head, **flight_tail; /* being written, in LSN order */
+	uint32_t in_flight;
+	struct stele_batch *apply_head, **apply_tail; /* durable, not in the index yet */
+	struct stele_lookup_job apply;
+	enum stele_err apply_err;
+	char apply_detail[STELE_DETAIL_MAX];
+	struct stele_index_counts apply_counts;
+	uint32_t retired; /* extents that wait for their seal */
+	bool sealing, checkpointing;
+
+	/* reading */
+	struct stele_rreq *read_head, **read_tail;
+	struct stele_lookup_job read[STELE_READ_JOBS];
+	uint32_t reads;
+
+	struct stele_later *later_head, **later_tail;
+	struct stele_op later_op;
+	bool later_due;
+
+	struct stele_scrub_run *scrub;
+	struct stele_job *jobs;
+};
+
+/* ---- store.c ---- */
+
+void stele_store_fence(struct stele_store *s, const char *fmt, ...) STELE_PRINTF(2, 3);
+void stele_store_later(struct stele_store *s, struct stele_later *later,
+                       void (*run)(struct stele_later *later, bool cancelled), void *request);
+/* NULL: out of memory. Fill work and done, then start it. */
+struct stele_job *stele_job_create(struct stele_store *s);
+void stele_job_start(struct stele_job *job);
+/* Takes a file into the table. NOMEM. */
+STELE_MUST_USE enum stele_err stele_store_add_extent(struct stele_store *s, struct stele_extent *x);
+/* Thread: any. False: there is no such extent. */
+bool stele_store_extent_fd(struct stele_store *s, uint32_t id, int *fd, uint32_t *cycle);
+/* The counters as the mutator has them, without the per-extent ones. Under index_lock. */
+struct stele_index_counts stele_store_counts(const struct stele_store *s);
+/* Remembers that an entry cannot be read (unless it has moved meanwhile). */
+void stele_store_mark_bad(struct stele_store *s, const struct stele_item_at *at);
+/* How many extents may exist: for all, or for tombstones and reclaim too. */
+uint32_t stele_store_extents_max(const struct stele_store *s, bool reserve);
+
+/* ---- store_recover.c ---- */
+
+/* Finds what the extents hold, brings the index up to it, and seals what was open. Fills extents,
+ * open, spare, index, LSNs, counts. */
+STELE_MUST_USE enum stele_err stele_store_recover(struct stele_store *s);
+/* Everything applied becomes durable in the index; closing: as the last thing before the store closes.
+ * Blocks; thread: the loop at open and close, a worker otherwise. */
+STELE_MUST_USE enum stele_err stele_store_checkpoint(struct stele_store *s, bool closing);
+#define STELE_REBUILD_MARKER "index.rebuild"
+
+/* ---- store_write.c ---- */
+
+void stele_store_write_init(struct stele_store *s);
+/* The index failed: fences the disk and sees to it that the next start rebuilds it. Copies the detail. */
+void stele_store_index_failed(struct stele_store *s, enum stele_err err);
+
+/* ---- store_room.c: which extent is written ---- */
+
+/* Makes `open` an extent in which a batch of this size fits, with `entries` more in its footer. OK; BUSY:
+ * one is being prepared, stele_store_pump is called then; FULL. When it had to begin one, *begun is that,
+ * and its header must be written with `lsn` before anything in it is acknowledged. */
+STELE_MUST_USE enum stele_err stele_store_room(struct stele_store *s, uint64_t len,
+                                               uint64_t entries, bool tombs_only, uint64_t lsn,
+                                               struct stele_extent **begun);
+/* Seals what has been retired, one after another, and records a checkpoint after each. */
+void stele_store_seal_retired(struct stele_store *s);
+/* Called when room may have come about, or never will. */
+void stele_store_pump(struct stele_store *s);
+void stele_store_set_full(struct stele_store *s);
+
+/* ---- store_read.c ---- */
+
+void stele_store_read_init(struct stele_store *s);
+/* Reads an entry's header and meta at `at` (its key included) and checks them. *buf (free) holds the pages,
+ * *head and *meta what lies in them. Blocks; thread: any. CORRUPT: not what the index says;
+ * NOT_FOUND: the index no longer says so. */
+STELE_MUST_USE enum stele_err stele_store_load_entry(struct stele_store *s,
+                                                     const struct stele_item_at *at, uint8_t **buf,
+                                                     struct stele_entry_head *head,
+                                                     const uint8_t **meta);
+
+static inline bool stele_key_equal(const struct stele_key *a, const struct stele_key *b)
+{
+	return a->kind == b->kind && a->pool == b->pool && a->index == b->index &&
+	       stele_hash_equal(&a->id, &b->id) && stele_hash_equal(&a->sub, &b->sub);
+}
+/* With the fields zeroed that its kind does not have. */
+static inline struct stele_key stele_key_whole(const struct stele_key *key)
+{
+	struct stele_key k = *key;
+	if (k.kind == STELE_ENTRY_SHARD)
+		memset(&k.sub, 0, sizeof(k.sub));
+	else if (k.kind != STELE_ENTRY_KEEP)
+		k.index = 0;
+	return k;
+}
+/* As the index keeps it: 12 bytes of a REF's sub. */
+static inline struct stele_key stele_key_short(const struct stele_key *key)
+{
+	struct stele_key k = stele_key_whole(key);
+	if (k.kind == STELE_ENTRY_REF)
+		memset(k.sub.b + STELE_REF_SUB, 0, STELE_HASH_LEN - STELE_REF_SUB);
+	return k;
+}
+
+#endif

@@ -1,0 +1,413 @@
+/*
+ * Recovery (DESIGN N4), one function for every kind of start: after a clean close it has nothing to do,
+ * after a crash it replays from the index's watermark, without an index it replays from LSN 0.
+ *
+ *  1. Every extent says by its header and trailer what it is. Those without a trailer are searched from
+ *     end to end, holes included, for batches.
+ *  2. A batch that nobody can have been told of (its LSN is above every durable_lsn on the disk) and
+ *     whose bytes do not check was torn by the crash: its first page is zeroed, so that no later
+ *     recovery takes it up again. A batch at or below was durable; if it does not check now, it has
+ *     rotted: what is left of it is kept, and scrub names the rest. Spaces in front of batches that
+ *     nobody was told of are zeroed alike.
+ *  3. The index is opened, or destroyed and made anew where it is missing, corrupt, ahead of the log,
+ *     or another disk's; then every extent that holds anything above its watermark is applied to it.
+ *  4. Extents that were open are sealed.
+ *
+ * Blocks; called once, before anything else runs.
+ */
+#include "storage/store_private.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#define APPLY_GROUP 512u
+
+struct replay { /* items on their way into the index */
+	struct stele_store *s;
+	struct stele_extent *x; /* whose footer is put together; NULL: it has one */
+	struct stele_item_at item[APPLY_GROUP];
+	size_t n;
+};
+
+struct recovery {
+	struct stele_store *s;
+	struct stele_found_list *found; /* by extent number; of extents that are OPEN */
+	uint64_t durable_lsn;           /* the highest that any batch knew of */
+	uint64_t last_lsn;              /* the highest anywhere */
+	struct stele_index_state state;
+	bool clean;
+	struct replay replay;
+};
+
+static enum stele_err flush_replay(struct replay *r)
+{
+	enum stele_err err = stele_index_apply(&r->s->index, r->item, r->n);
+	r->n = 0;
+	return err;
+}
+
+static enum stele_err replay_item(void *ctx, const struct stele_item_at *it)
+{
+	struct replay *r = ctx;
+	if (r->x)
+		STELE_TRY(stele_items_add(&r->x->items, it));
+	r->item[r->n++] = *it;
+	return r->n == APPLY_GROUP ? flush_replay(r) : STELE_OK;
+}
+
+/* ---- 1. what is there ---- */
+
+/* A header that does not check: by its batches, if it has any, the extent is what it was. */
+static enum stele_err mend_header(struct stele_store *s, struct stele_extent *x)
+{
+	uint32_t cycle;
+	STELE_TRY(stele_extent_find_cycle(&s->vol, x, &cycle));
+	x->cycle = cycle ? cycle : 1;
+	if (!cycle)
+		return stele_extent_write_head(&s->vol, x, 0);
+	struct stele_found_list list = {0};
+	enum stele_err err = stele_extent_find(&s->vol, x, 0, &list);
+	if (!err)
+		err = stele_extent_write_head(&s->vol, x, list.at[0].head.lsn);
+	stele_found_finish(&list);
+	return err;
+}
+
+static enum stele_err open_extent(struct stele_store *s, uint32_t id)
+{
+	struct stele_extent x;
+	STELE_TRY(stele_extent_open(&s->vol, id, &x));
+	enum stele_err err = STELE_OK;
+	if (x.state == STELE_EXTENT_DAMAGED) {
+		err = mend_header(s, &x);
+		stele_extent_close(&s->vol, &x);
+		if (!err) /* its trailer may be there still */
+			err = stele_extent_open(&s->vol, id, &x);
+	}
+	if (!err)
+		err = stele_store_add_extent(s, &x);
+	if (err)
+		stele_extent_close(&s->vol, &x);
+	return err;
+}
+
+static enum stele_err open_extents(struct stele_store *s)
+{
+	struct stele_list names = {0};
+	STELE_TRY(stele_file_list(s->env, s->vol.dir, &names));
+	enum stele_err err = STELE_OK;
+	for (size_t i = 0; !err && i < names.n; i++) {
+		uint32_t id;
+		if (stele_extent_name(names.name[i], &id) && id < STELE_EXTENTS_MAX)
+			err = open_extent(s, id);
+	}
+	stele_list_finish(&names);
+	return err;
+}
+
+static void know_lsn(struct recovery *r, uint64_t last, uint64_t durable)
+{
+	if (last > r->last_lsn)
+		r->last_lsn = last;
+	if (durable > r->durable_lsn)
+		r->durable_lsn = durable;
+}
+
+static enum stele_err find_batches(struct recovery *r)
+{
+	struct stele_store *s = r->s;
+	for (uint32_t i = 0; i < s->extents_n; i++) {
+		struct stele_extent *x = s->extents[i];
+		if (!x || x->state == STELE_EXTENT_PREPARED)
+			continue;
+		know_lsn(r, x->first_lsn - 1, 0);
+		if (x->state == STELE_EXTENT_SEALED) {
+			know_lsn(r, x->last_lsn, x->last_lsn);
+			continue;
+		}
+		bool resumes = r->clean && i == r->state.open_extent;
+		STELE_TRY(
+		    stele_extent_find(&s->vol, x, resumes ? r->state.open_end : 0, &r->found[i]));
+		for (size_t b = 0; b < r->found[i].n; b++)
+			know_lsn(r, r->found[i].at[b].head.lsn, r->found[i].at[b].head.durable_lsn);
+	}
+	return STELE_OK;
+}
+
+/* ---- 2. what was torn ---- */
+
+static enum stele_err check_batch(struct stele_store *s, const struct stele_extent *x,
+                                  const struct stele_batch_head *head)
+{
+	uint8_t *area;
+	STELE_TRY(stele_batch_load(&s->vol, x, head, &area));
+	enum stele_err err = STELE_OK;
+	uint64_t pos = STELE_BATCH_HEAD;
+	uint32_t n = 0;
+	struct stele_entry e;
+	while (!err && stele_batch_next(&s->vol, head, area, &pos, &e)) {
+		n++;
+		if (e.head.data_len)
+			err = stele_entry_check_cells(&s->vol, x->fd, &e.head, e.meta);
+	}
+	if (!err && n != head->entries)
+		err = stele_fail(STELE_ERR_CORRUPT, "entries are missing");
+	free(area);
+	return err;
+}
+
+/* The space in front of a batch that was never acknowledged held others like it, which did not make it.
+ * Its first page is zeroed too: scrub takes a space that begins otherwise for a batch that has rotted. */
+static enum stele_err kill_hole(struct stele_store *s, const struct stele_extent *x, uint64_t from,
+                                uint64_t to)
+{
+	struct stele_batch_head hole = {.place = {x->id, x->cycle, from}};
+	return from < to ? stele_batch_kill(&s->vol, x, &hole) : STELE_OK;
+}
+
+static enum stele_err kill_torn(struct recovery *r)
+{
+	struct stele_store *s = r->s;
+	for (uint32_t i = 0; i < s->extents_n; i++) {
+		size_t kept = 0;
+		struct stele_found_list *list = &r->found[i];
+		uint64_t end = STELE_PAGE;
+		for (size_t b = 0; b < list->n; b++) {
+			const struct stele_found f = list->at[b];
+			enum stele_err err = STELE_OK;
+			if (f.head.lsn > r->durable_lsn)
+				STELE_TRY(kill_hole(s, s->extents[i], end, f.head.place.off));
+			end = f.head.place.off + f.head.len;
+			if (f.head.lsn > r->durable_lsn)
+				err = f.meta_ok ? check_batch(s, s->extents[i], &f.head)
+				                : STELE_ERR_CORRUPT;
+			if (err && err != STELE_ERR_CORRUPT)
+				return err;
+			if (err)
+				STELE_TRY(stele_batch_kill(&s->vol, s->extents[i], &f.head));
+			else
+				list->at[kept++] = f;
+		}
+		list->n = kept;
+	}
+	return STELE_OK;
+}
+
+/* ---- 3. the index ---- */
+
+static void marker_path(const struct stele_store *s, char out[STELE_PATH_MAX])
+{
+	snprintf(out, STELE_PATH_MAX, "%.*s/%s", (int)(STELE_PATH_MAX - 32), s->vol.dir,
+	         STELE_REBUILD_MARKER);
+}
+
+static bool rebuild_wanted(const struct stele_store *s)
+{
+	char path[STELE_PATH_MAX];
+	struct stele_stat st;
+	marker_path(s, path);
+	struct stele_op op = {.kind = STELE_OP_STAT, .path = path, .st = &st};
+	return stele_env_call(s->env, &op) == 0;
+}
+
+static enum stele_err reset_index(struct recovery *r)
+{
+	struct stele_store *s = r->s;
+	stele_index_close(&s->index);
+	STELE_TRY(stele_kv_destroy_dir(s->kv_ops, s->kv_world, s->index_dir));
+	enum stele_err err =
+	    stele_index_open(s->kv_ops, s->kv_world, s->index_dir, &s->index, &r->state);
+	return err == STELE_ERR_NOT_FOUND ? STELE_OK : err;
+}
+
+/* The index with its state; an empty one where it cannot be used. */
+static enum stele_err open_index(struct recovery *r)
+{
+	struct stele_store *s = r->s;
+	enum stele_err err = STELE_ERR_CORRUPT;
+	if (!rebuild_wanted(s))
+		err = stele_index_open(s->kv_ops, s->kv_world, s->index_dir, &s->index, &r->state);
+	if (err == STELE_ERR_NOMEM)
+		return err;
+	if (!err && stele_uuid_equal(&r->state.disk, &s->vol.disk))
+		return STELE_OK;
+	return reset_index(r);
+}
+
+static enum stele_err replay_batch(struct recovery *r, const struct stele_extent *x,
+                                   const struct stele_batch_head *head)
+{
+	struct stele_store *s = r->s;
+	uint8_t *area;
+	STELE_TRY(stele_batch_load(&s->vol, x, head, &area));
+	uint64_t pos = STELE_BATCH_HEAD;
+	enum stele_err err = STELE_OK;
+	struct stele_entry e;
+	struct stele_item_at it;
+	while (!err && stele_batch_next(&s->vol, head, area, &pos, &e))
+		if (stele_entry_item(&e, &it))
+			err = replay_item(&r->replay, &it);
+	free(area);
+	return err;
+}
+
+/* The batches of an extent that has no (good) footer. */
+static enum stele_err replay_batches(struct recovery *r, struct stele_extent *x,
+                                     const struct stele_found_list *list)
+{
+	stele_items_finish(&x->items);
+	r->replay.x = x;
+	x->end = x->landed = STELE_PAGE;
+	x->last_lsn = 0;
+	for (size_t b = 0; b < list->n; b++) {
+		const struct stele_batch_head *h = &list->at[b].head;
+		STELE_TRY(replay_batch(r, x, h));
+		x->end = x->landed = h->place.off + h->len;
+		x->last_lsn = h->lsn;
+	}
+	return STELE_OK;
+}
+
+static enum stele_err replay_extent(struct recovery *r, struct stele_extent *x)
+{
+	struct stele_store *s = r->s;
+	if (x->state == STELE_EXTENT_OPEN)
+		return replay_batches(r, x, &r->found[x->id]);
+	if (x->last_lsn <= r->state.watermark)
+		return STELE_OK;
+	r->replay.x = NULL;
+	enum stele_err err = stele_extent_footer(&s->vol, x, replay_item, &r->replay);
+	if (err != STELE_ERR_CORRUPT)
+		return err;
+	/* The footer is damaged: its extent says the same, and is sealed again. */
+	struct stele_found_list list = {0};
+	err = stele_extent_find(&s->vol, x, x->trailer.end, &list);
+	if (!err) {
+		x->state = STELE_EXTENT_OPEN;
+		err = replay_batches(r, x, &list);
+	}
+	stele_found_finish(&list);
+	return err;
+}
+
+static int by_first_lsn(const void *a, const void *b)
+{
+	const struct stele_extent *x = *(struct stele_extent *const *)a;
+	const struct stele_extent *y = *(struct stele_extent *const *)b;
+	return (x->first_lsn > y->first_lsn) - (x->first_lsn < y->first_lsn);
+}
+
+static enum stele_err replay_all(struct recovery *r)
+{
+	struct stele_store *s = r->s;
+	struct stele_extent **order = malloc((s->extents_n + 1) * sizeof(order[0]));
+	if (!order)
+		return stele_fail(STELE_ERR_NOMEM, "store: out of memory");
+	size_t n = 0;
+	for (uint32_t i = 0; i < s->extents_n; i++)
+		if (s->extents[i] && s->extents[i]->state != STELE_EXTENT_PREPARED)
+			order[n++] = s->extents[i];
+	qsort(order, n, sizeof(order[0]), by_first_lsn);
+	r->replay.s = s;
+	enum stele_err err = STELE_OK;
+	for (size_t i = 0; !err && i < n; i++)
+		err = replay_extent(r, order[i]);
+	if (!err)
+		err = flush_replay(&r->replay);
+	free(order);
+	return err;
+}
+
+/* ---- 4. seals ---- */
+
+static enum stele_err seal_open(struct recovery *r)
+{
+	struct stele_store *s = r->s;
+	for (uint32_t i = 0; i < s->extents_n; i++) {
+		struct stele_extent *x = s->extents[i];
+		if (!x || x->state == STELE_EXTENT_PREPARED) {
+			if (x && !s->spare)
+				s->spare = x;
+			continue;
+		}
+		if (x->state != STELE_EXTENT_OPEN)
+			continue;
+		if (r->clean && i == r->state.open_extent) {
+			s->open = x;
+		} else if (x->last_lsn) {
+			STELE_TRY(stele_extent_seal(&s->vol, x));
+		} else { /* begun, and nothing was written that lasted */
+			x->cycle++;
+			STELE_TRY(stele_extent_write_head(&s->vol, x, 0));
+			if (!s->spare)
+				s->spare = x;
+		}
+	}
+	return STELE_OK;
+}
+
+static enum stele_err recover(struct recovery *r)
+{
+	struct stele_store *s = r->s;
+	STELE_TRY(open_index(r));
+	r->clean = r->state.closed_in && r->state.closed_in == s->sb.incarnation;
+	know_lsn(r, s->sb.lsn_floor, s->sb.lsn_floor);
+	STELE_TRY(find_batches(r));
+	if (r->state.watermark > r->last_lsn) { /* it knows of more than the extents: not theirs */
+		STELE_TRY(reset_index(r));
+		r->clean = false;
+	}
+	know_lsn(r, 0, r->state.watermark);
+	STELE_TRY(kill_torn(r));
+	STELE_TRY(replay_all(r));
+	STELE_TRY(r->clean ? stele_index_load_counts(&s->index) : stele_index_recount(&s->index));
+	STELE_TRY(seal_open(r));
+	s->durable_lsn = s->applied_lsn = r->last_lsn;
+	s->next_lsn = r->last_lsn + 1;
+	s->counts = stele_store_counts(s);
+	if (!r->clean)
+		STELE_TRY(stele_store_checkpoint(s, false));
+	char path[STELE_PATH_MAX];
+	marker_path(s, path);
+	if (rebuild_wanted(s))
+		STELE_TRY(stele_file_unlink(s->env, path));
+	return STELE_OK;
+}
+
+enum stele_err stele_store_recover(struct stele_store *s)
+{
+	STELE_TRY(open_extents(s));
+	struct recovery *r = calloc(1, sizeof(*r));
+	struct stele_found_list *found = calloc(s->extents_n + 1, sizeof(found[0]));
+	enum stele_err err = STELE_OK;
+	if (r && found) {
+		r->s = s;
+		r->found = found;
+		err = recover(r);
+	} else {
+		err = stele_fail(STELE_ERR_NOMEM, "store: out of memory");
+	}
+	for (uint32_t i = 0; found && i < s->extents_n; i++)
+		stele_found_finish(&found[i]);
+	free(found);
+	free(r);
+	return err ? stele_wrap(err, "%s", s->vol.dir) : STELE_OK;
+}
+
+enum stele_err stele_store_checkpoint(struct stele_store *s, bool closing)
+{
+	uint8_t state[STELE_INDEX_STATE_LEN];
+	struct stele_index_state st = {.disk = s->vol.disk};
+	pthread_mutex_lock(&s->index_lock);
+	st.watermark = s->applied_lsn;
+	if (closing) {
+		st.closed_in = s->sb.incarnation;
+		st.open_extent = s->open ? s->open->id : 0;
+		st.open_end = s->open ? s->open->end : 0;
+	}
+	enum stele_err err = stele_index_checkpoint_begin(&s->index, &st, state);
+	pthread_mutex_unlock(&s->index_lock);
+	return err ? err : stele_index_checkpoint_end(&s->index, state);
+}

@@ -1,0 +1,200 @@
+/*
+ * Room to write: which extent batches go to, the preparation of the next one ahead of its use, what
+ * full means, and the sealing of extents that are done. Knows batches only by their size.
+ */
+#include "storage/store_private.h"
+
+#include <stdio.h>
+
+#define DISK_MARGIN (64u << 20) /* left to the index, where no capacity is set */
+
+static uint32_t prepared(const struct stele_store *s)
+{
+	uint32_t n = 0;
+	for (uint32_t i = 0; i < s->extents_n; i++)
+		n += s->extents[i] && s->extents[i]->state == STELE_EXTENT_PREPARED;
+	return n;
+}
+
+static bool fits(const struct stele_store *s, const struct stele_extent *x, uint64_t len,
+                 uint64_t entries)
+{
+	return x->end + len + stele_footer_room(x->items.n + entries) <= s->vol.extent_len;
+}
+
+/* ---- preparing ---- */
+
+static void prepare_work(struct stele_store *s, struct stele_job *job)
+{
+	if (!s->capacity) {
+		struct stele_stat st;
+		job->err = stele_file_stat(s->env, s->vol.dir, &st);
+		if (job->err)
+			return;
+		uint64_t keep = job->at.tomb ? 0 : s->vol.extent_len; /* N8: the reserve */
+		if (st.disk_free < s->vol.extent_len + keep + DISK_MARGIN) {
+			job->err = stele_fail(STELE_ERR_FULL, "%s: %llu bytes are free", s->vol.dir,
+			                      (unsigned long long)st.disk_free);
+			return;
+		}
+	}
+	job->err = stele_extent_create(&s->vol, job->at.extent, &job->extent);
+}
+
+static void prepare_done(struct stele_store *s, struct stele_job *job, bool ran)
+{
+	s->preparing = false;
+	if (!ran) {
+		stele_store_fence(s, "closing down");
+	} else if (job->err == STELE_ERR_FULL) {
+		s->reserve_spent = job->at.tomb;
+		stele_store_set_full(s);
+	} else if (job->err) {
+		stele_store_fence(s, "%.*s", (int)(STELE_DETAIL_MAX - 1), job->detail);
+	} else {
+		job->err = stele_store_add_extent(s, &job->extent);
+		if (job->err)
+			stele_extent_close(&s->vol, &job->extent);
+		else
+			s->spare = s->extents[job->extent.id];
+		job->extent.fd = -1;
+	}
+	stele_store_pump(s);
+}
+
+static enum stele_err prepare(struct stele_store *s, bool tombs_only)
+{
+	if (s->preparing)
+		return STELE_OK;
+	struct stele_job *job = stele_job_create(s);
+	if (!job)
+		return stele_fail(STELE_ERR_NOMEM, "store: out of memory");
+	uint32_t id = 1;
+	while (id < s->extents_n && s->extents[id])
+		id++;
+	job->at.extent = id;
+	job->at.tomb = tombs_only;
+	job->work = prepare_work;
+	job->done = prepare_done;
+	s->preparing = true;
+	stele_job_start(job);
+	return STELE_OK;
+}
+
+static enum stele_err say_full(const struct stele_store *s)
+{
+	return stele_fail(STELE_ERR_FULL, "%s: the disk is full: %u extents of %llu bytes",
+	                  s->vol.dir, s->files, (unsigned long long)s->vol.extent_len);
+}
+
+enum stele_err stele_store_room(struct stele_store *s, uint64_t len, uint64_t entries,
+                                bool tombs_only, uint64_t lsn, struct stele_extent **begun)
+{
+	uint32_t max = stele_store_extents_max(s, tombs_only);
+	uint32_t in_use = s->files - prepared(s);
+	*begun = NULL;
+	if (s->open && in_use <= max && fits(s, s->open, len, entries)) {
+		/* half full: the next one is made ready while nobody waits for it */
+		if (!s->spare && s->open->end > s->vol.extent_len / 2 &&
+		    s->files < stele_store_extents_max(s, false))
+			(void)!prepare(s, false); /* if not now, then when it is needed */
+		return STELE_OK;
+	}
+	if (in_use >= max)
+		return say_full(s);
+	if (!s->spare) {
+		bool asked = s->full && (s->reserve_spent || !tombs_only);
+		if (asked && stele_env_now(s->env) - s->full_since_ns < STELE_FULL_RETRY_NS)
+			return say_full(s);
+		STELE_TRY(prepare(s, tombs_only));
+		return STELE_ERR_BUSY;
+	}
+	if (s->open) {
+		s->open->retired = true;
+		s->retired++;
+	}
+	struct stele_extent *x = s->spare;
+	s->spare = NULL;
+	x->state = STELE_EXTENT_OPEN;
+	x->first_lsn = lsn;
+	x->last_lsn = 0;
+	x->end = x->landed = STELE_PAGE;
+	s->open = *begun = x;
+	for (uint32_t i = 0; i < s->extents_n && !s->spare; i++)
+		if (s->extents[i] && s->extents[i]->state == STELE_EXTENT_PREPARED)
+			s->spare = s->extents[i];
+	return STELE_OK;
+}
+
+/* ---- sealing ---- */
+
+static void checkpoint_work(struct stele_store *s, struct stele_job *job)
+{
+	job->err = stele_store_checkpoint(s, false);
+}
+
+static void checkpoint_done(struct stele_store *s, struct stele_job *job, bool ran)
+{
+	s->checkpointing = false;
+	if (ran && job->err) {
+		stele_fail(job->err, "%.*s", (int)(STELE_DETAIL_MAX - 1), job->detail);
+		stele_store_index_failed(s, job->err);
+		stele_store_pump(s);
+	}
+}
+
+static void checkpoint(struct stele_store *s)
+{
+	struct stele_job *job = s->checkpointing ? NULL : stele_job_create(s);
+	if (!job)
+		return; /* the next seal makes up for it */
+	job->work = checkpoint_work;
+	job->done = checkpoint_done;
+	s->checkpointing = true;
+	stele_job_start(job);
+}
+
+static void seal_work(struct stele_store *s, struct stele_job *job)
+{
+	job->err = stele_extent_seal(&s->vol, &job->extent);
+}
+
+static void seal_done(struct stele_store *s, struct stele_job *job, bool ran)
+{
+	s->sealing = false;
+	struct stele_extent *x = job->target;
+	x->items = job->extent.items;
+	x->trailer = job->extent.trailer;
+	x->state = job->extent.state;
+	if (!ran)
+		return;
+	if (job->err) {
+		stele_store_fence(s, "%.*s", (int)(STELE_DETAIL_MAX - 1), job->detail);
+		stele_store_pump(s);
+		return;
+	}
+	x->retired = false;
+	s->retired--;
+	checkpoint(s);
+	stele_store_seal_retired(s);
+}
+
+void stele_store_seal_retired(struct stele_store *s)
+{
+	if (!s->retired || s->sealing || s->fenced)
+		return;
+	struct stele_extent *x = NULL;
+	for (uint32_t i = 0; i < s->extents_n && !x; i++)
+		if (s->extents[i] && s->extents[i]->retired && s->extents[i]->flying == 0)
+			x = s->extents[i];
+	struct stele_job *job = x ? stele_job_create(s) : NULL;
+	if (!job)
+		return; /* the next batch that is through asks again */
+	job->target = x;
+	job->extent = *x; /* the items go with it, and come back */
+	x->items = (struct stele_items){0};
+	job->work = seal_work;
+	job->done = seal_done;
+	s->sealing = true;
+	stele_job_start(job);
+}
