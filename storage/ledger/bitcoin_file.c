@@ -17,7 +17,7 @@
 #define FRAME_MAX (FRAME + STELE_BITCOIN_BLOCK_MAX)
 /* Bytes that frames which turned out to be none may cost before the file is given up: hostile bytes
  * could make every eighth of them the start of a long one. */
-#define FALSE_BYTES_MAX (256u << 20)
+#define FALSE_BYTES_MAX (64u << 20)
 
 struct blk_file {
 	struct stele_bitcoin_scratch scratch;
@@ -226,14 +226,13 @@ static enum stele_err step_gap(struct stele_parser *p, const uint8_t *view, size
 /* ---- at a frame's place ---- */
 
 /* A frame that has magic and a plausible length, but no good block: torn when a good frame starts
- * inside of it. *used stays 0 when more bytes are needed to know. */
+ * inside of it. *wait: bytes that it takes to know, else 0. */
 static enum stele_err step_torn(struct stele_parser *p, const uint8_t *view, size_t len, bool final,
-                                size_t *used, size_t *need)
+                                size_t *used, size_t *wait)
 {
 	size_t end = FRAME + (size_t)stele_le32(view + 4);
 	if (end > len)
 		end = len;
-	size_t wait = 0;
 	for (size_t at = 4; (at = find_magic(p, view, at, end)) + 4 <= end; at++) {
 		struct stele_bitcoin_block b;
 		bool good;
@@ -243,11 +242,11 @@ static enum stele_err step_torn(struct stele_parser *p, const uint8_t *view, siz
 			*used = at;
 			return stele_parser_gap(p, STELE_GAP_TORN, p->feeder.offset, at);
 		}
-		if (want && at + want > wait)
-			wait = at + want;
+		if (want && !final) {
+			*wait = at + want;
+			return STELE_OK;
+		}
 	}
-	if (wait && !final)
-		*need = wait;
 	return STELE_OK;
 }
 
@@ -286,11 +285,14 @@ static enum stele_err step_frame(struct stele_parser *p, const uint8_t *view, si
 	/* when only the length is wrong, a good block is there that is no torn one */
 	if (len >= FRAME + STELE_BITCOIN_HEADER &&
 	    check_block(p, view + FRAME, len - FRAME, &b) != STELE_OK) {
-		STELE_TRY(step_torn(p, view, len, final, used, need));
+		size_t wait = 0;
+		STELE_TRY(step_torn(p, view, len, final, used, &wait));
 		if (*used)
 			return charge(p, view, length);
-		if (*need > len)
+		if (wait) {
+			*need = wait;
 			return STELE_OK;
+		}
 	}
 	return wrap(p, stele_fail(STELE_ERR_CORRUPT, "%s", why), offset);
 }
@@ -344,6 +346,11 @@ static enum stele_err blk_step(void *ctx, const uint8_t *view, size_t len, bool 
 		return stele_fail(STELE_ERR_CORRUPT, "offset 0: too short for a block");
 	if (len >= FRAME && has_magic(p, view) && plausible(stele_le32(view + 4)))
 		return step_frame(p, view, len, final, used, need);
+	if (len < FRAME && memcmp(view, p->facts.chain->magic, len < 4 ? len : 4) == 0)
+		return stele_fail(STELE_ERR_CORRUPT,
+		                  "cut: the file ends in a frame's head at "
+		                  "offset %llu",
+		                  (unsigned long long)p->feeder.offset);
 	if (p->feeder.offset == 0)
 		return stele_fail(STELE_ERR_CORRUPT, "offset 0: no block of %u bytes can be",
 		                  len >= FRAME ? stele_le32(view + 4) : 0);
