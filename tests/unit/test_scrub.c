@@ -1,0 +1,285 @@
+/*
+ * Goal: scrub finds every flipped bit in anything that counts (headers, metas, cells, padding, footers),
+ * names the victim, and until then and after no flipped byte is ever served; what is sound is not accused.
+ */
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "tests/unit/store_kit.h"
+
+#define BLOCKS  3u
+#define RECORDS 4u
+
+struct found {
+	uint32_t entries, structure;
+	struct stele_key last;
+	char why[200];
+};
+
+struct pair {
+	struct kit *k;
+	struct found *f;
+};
+
+static void victim_cb(struct stele_store_scrub *s, const struct stele_key *key, const char *why)
+{
+	struct found *f = ((struct pair *)s->ctx)->f;
+	if (key->kind == STELE_ENTRY_FOOTER)
+		f->structure++;
+	else
+		f->entries++;
+	f->last = *key;
+	snprintf(f->why, sizeof(f->why), "%s", why);
+}
+
+static void scrub_cb(struct stele_store_scrub *s)
+{
+	kit_woken(((struct pair *)s->ctx)->k);
+}
+
+static void scrub(struct kit *k, bool deep, struct found *f)
+{
+	struct pair p = {k, f};
+	struct stele_store_scrub s = {.deep = deep, .victim = victim_cb, .cb = scrub_cb, .ctx = &p};
+	memset(f, 0, sizeof(*f));
+	k->waiting++;
+	stele_store_scrub(k->store, &s);
+	kit_run(k);
+	cr_assert_eq(s.err, STELE_OK, "%s", s.detail);
+	cr_assert_eq(s.victims, f->entries + f->structure);
+	kit_settle(k);
+}
+
+struct small { /* a store of a few blocks and records, all in one extent */
+	struct kit k;
+	struct kit_block b[BLOCKS];
+	int fd;
+	uint64_t end;
+};
+
+/* A record's form as far as the store looks: its text's length and text, named by its hash. */
+static uint32_t text_meta(uint64_t n, uint8_t *out, struct stele_hash *sub)
+{
+	uint32_t len = 30 + 100 * (uint32_t)n;
+	stele_put_le32(out, len);
+	memset(out + 4, 'a' + (int)n, len + 50);
+	stele_sha256(out + 4, len, sub);
+	return 4 + len + 50;
+}
+
+static void small_start(struct small *s)
+{
+	kit_start(&s->k, true, false);
+	static const uint64_t lengths[BLOCKS] = {100, 70000, 4 * 3000};
+	static const char *const codes[BLOCKS] = {"rep-2", "rep-2", "rs-4-2"};
+	for (uint32_t i = 0; i < BLOCKS; i++) {
+		struct stele_hash deposit = kit_hash(i);
+		kit_block_make(&s->b[i], codes[i], lengths[i], i);
+		cr_assert_eq(kit_put(&s->k, &s->b[i], 1, &deposit), STELE_OK);
+	}
+	for (uint64_t i = 0; i < RECORDS; i++) {
+		uint8_t meta[1000];
+		struct stele_hash id = kit_hash(50 + i), sub;
+		uint32_t len = text_meta(i, meta, &sub);
+		cr_assert_eq(kit_put_meta(&s->k, i % 2 ? STELE_ENTRY_MARK : STELE_ENTRY_RECORD, &id,
+		                          &sub, meta, len),
+		             STELE_OK);
+	}
+	struct stele_store_status st;
+	stele_store_status(s->k.store, &st);
+	s->end = st.used;
+	char path[200];
+	snprintf(path, sizeof(path), "%s/extent-00000001", s->k.dir);
+	s->fd = open(path, O_RDWR);
+	cr_assert_geq(s->fd, 0);
+}
+
+static void small_end(struct small *s)
+{
+	close(s->fd);
+	for (uint32_t i = 0; i < BLOCKS; i++)
+		kit_block_free(&s->b[i]);
+	kit_end(&s->k);
+}
+
+/* The index is forgotten, and made anew from what lies in the extents. */
+static void forget(struct small *s)
+{
+	kit_close(&s->k);
+	char dir[200];
+	snprintf(dir, sizeof(dir), "%s/index", s->k.dir);
+	cr_assert_eq(stele_kv_destroy_dir(s->k.kv, s->k.world, dir), STELE_OK);
+	kit_open(&s->k);
+}
+
+static void flip(struct small *s, uint64_t off, uint32_t bit)
+{
+	uint8_t b;
+	cr_assert_eq(pread(s->fd, &b, 1, (off_t)off), 1);
+	b ^= (uint8_t)(1 << bit);
+	cr_assert_eq(pwrite(s->fd, &b, 1, (off_t)off), 1);
+}
+
+/* No flipped byte comes out: kit_same compares what does. */
+static void read_all(struct small *s)
+{
+	for (uint32_t i = 0; i < BLOCKS; i++) {
+		enum stele_err err = kit_same(&s->k, &s->b[i], 1);
+		cr_assert(err == STELE_OK || err == STELE_ERR_CORRUPT, "%s", stele_detail());
+	}
+	kit_settle(&s->k);
+}
+
+static void try_flip(struct small *s, uint64_t off, uint32_t bit, bool read_first)
+{
+	struct found f;
+	flip(s, off, bit);
+	if (read_first)
+		read_all(s);
+	scrub(&s->k, false, &f);
+	cr_assert_gt(f.entries + f.structure, 0, "bit %u at %llu was not found", bit,
+	             (unsigned long long)off);
+	read_all(s);
+	flip(s, off, bit);
+	if (f.entries)
+		forget(s);
+}
+
+Test(scrub, a_sound_store_has_no_victims)
+{
+	struct small s;
+	small_start(&s);
+	struct found f;
+	for (int life = 0; life < 3; life++) {
+		for (int deep = 0; deep < 2; deep++) {
+			scrub(&s.k, deep, &f);
+			cr_assert(f.entries == 0 && f.structure == 0, "%s", f.why);
+		}
+		life ? kit_reopen(&s.k) : forget(&s);
+	}
+	small_end(&s);
+}
+
+Test(scrub, finds_any_bit_while_the_extent_is_open)
+{
+	struct small s;
+	small_start(&s);
+	srand(1);
+	for (uint64_t off = 0; off < 2 * STELE_PAGE; off += 41)
+		try_flip(&s, off, (uint32_t)rand() % 8, rand() % 2);
+	small_end(&s);
+}
+
+Test(scrub, finds_any_bit_of_a_sealed_extent)
+{
+	struct small s;
+	small_start(&s);
+	forget(&s); /* seals */
+	srand(2);
+	for (uint64_t off = 0; off < STELE_PAGE; off += 97)
+		try_flip(&s, off, (uint32_t)rand() % 8, false);
+	for (int i = 0; i < 500; i++) /* batches, cells, padding, footer */
+		try_flip(&s, STELE_PAGE + (uint64_t)rand() % s.end, (uint32_t)rand() % 8,
+		         rand() % 2);
+	for (uint64_t off = 0; off < STELE_PAGE; off += 97) /* trailer */
+		try_flip(&s, STELE_EXTENT_LEN_MIN - STELE_PAGE + off, (uint32_t)rand() % 8, false);
+	small_end(&s);
+}
+
+Test(scrub, names_the_victim_which_is_then_listed_and_can_be_put_again)
+{
+	struct small s;
+	small_start(&s);
+	/* the second block's cells: look for its first bytes */
+	uint8_t *all = malloc(s.end);
+	cr_assert_eq(pread(s.fd, all, s.end, 0), (ssize_t)s.end);
+	uint8_t *at = memmem(all, s.end, s.b[1].shard[1], 64);
+	cr_assert_not_null(at);
+	flip(&s, (uint64_t)(at - all) + 66000, 3); /* its second cell */
+	free(all);
+	uint8_t *buf = aligned_alloc(STELE_PAGE, STELE_CELL_LEN);
+	struct iovec iov = {buf, STELE_CELL_LEN};
+	struct stele_store_read r = {.key = kit_key(STELE_ENTRY_SHARD, &s.b[1].id, NULL, 1),
+	                             .cells = 1,
+	                             .into = &iov,
+	                             .ninto = 1};
+	cr_assert_eq(kit_read(&s.k, &r), STELE_OK, "the first cell is sound");
+	free(buf);
+	struct found f;
+	scrub(&s.k, false, &f);
+	cr_assert_eq(f.entries, 1);
+	cr_assert(f.last.kind == STELE_ENTRY_SHARD && f.last.index == 1 &&
+	          stele_hash_equal(&f.last.id, &s.b[1].id));
+	cr_assert(strstr(f.why, "cell 1"), "%s", f.why);
+	cr_assert_not(kit_have(&s.k, &f.last));
+	cr_assert_eq(kit_same(&s.k, &s.b[1], 1), STELE_ERR_CORRUPT);
+	struct stele_store_list l = {.pool = 1,
+	                             .first = s.b[1].id,
+	                             .last = s.b[1].id,
+	                             .kinds = STELE_KIND_BIT(STELE_ENTRY_SHARD)};
+	cr_assert_eq(kit_list(&s.k, &l), STELE_OK);
+	cr_assert(l.n == 1 && l.item[0].bad);
+	stele_store_list_finish(&l);
+	kit_reopen(&s.k); /* the flag is kept over a clean restart */
+	struct stele_store_status st;
+	stele_store_status(s.k.store, &st);
+	cr_assert_eq(st.bad, 1);
+	cr_assert_eq(kit_put(&s.k, &s.b[1], 1, NULL), STELE_OK);
+	cr_assert_eq(kit_same(&s.k, &s.b[1], 1), STELE_OK);
+	stele_store_status(s.k.store, &st);
+	cr_assert_eq(st.bad, 0);
+	small_end(&s);
+}
+
+Test(scrub, deep_finds_what_was_wrong_before_it_was_written)
+{
+	struct small s;
+	small_start(&s);
+	struct kit_block b;
+	kit_block_make(&b, "rs-4-2", 300000, 77);
+	b.shard[2][5] ^= 1; /* the store takes what it is given: CRCs hold, hashes do not */
+	cr_assert_eq(kit_put(&s.k, &b, 2, NULL), STELE_OK);
+	struct stele_hash id = kit_hash(8), sub = kit_hash(9);
+	cr_assert_eq(kit_put_meta(&s.k, STELE_ENTRY_RECORD, &id, &sub, "\2\0\0\0ab", 6), STELE_OK);
+	struct found f;
+	scrub(&s.k, false, &f);
+	cr_assert_eq(f.entries, 0);
+	scrub(&s.k, true, &f);
+	cr_assert_eq(f.entries, 2);
+	kit_block_free(&b);
+	small_end(&s);
+}
+
+struct cancel {
+	struct kit *k;
+	struct stele_op op;
+};
+
+static void cancel_cb(struct stele_op *op)
+{
+	struct cancel *c = op->ctx;
+	stele_store_scrub_cancel(c->k->store);
+	kit_woken(c->k);
+}
+
+Test(scrub, one_at_a_time_throttled_and_cancelled)
+{
+	struct small s;
+	small_start(&s);
+	struct stele_store_scrub first = {.bytes_per_s = 1, .cb = kit_scrub_cb, .ctx = &s.k};
+	struct stele_store_scrub second = {.cb = kit_scrub_cb, .ctx = &s.k};
+	s.k.waiting = 3;
+	stele_store_scrub(s.k.store, &first);
+	stele_store_scrub(s.k.store, &second);
+	struct cancel c = {.k = &s.k};
+	c.op = (struct stele_op){.kind = STELE_OP_TIMER,
+	                         .off = stele_env_now(s.k.env) + 20000000,
+	                         .cb = cancel_cb,
+	                         .ctx = &c};
+	stele_env_submit(s.k.env, &c.op);
+	kit_run(&s.k);
+	cr_assert_eq(first.err, STELE_ERR_CANCELLED);
+	cr_assert_eq(second.err, STELE_ERR_BUSY);
+	small_end(&s);
+}
