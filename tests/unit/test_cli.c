@@ -49,6 +49,12 @@ static enum stele_err run_items(struct stele_cli *cli)
 	return STELE_OK;
 }
 
+static enum stele_err run_degraded(struct stele_cli *cli)
+{
+	STELE_TRY(stele_json_result(cli, json_pack("{s:i}", "margin", 1)));
+	return stele_fail(STELE_ERR_DEGRADED, "one copy short");
+}
+
 static const struct stele_opt put_opts[] = {{"pool", 0, STELE_OPT_TEXT, "P", "where to"},
                                             {"output", 'o', STELE_OPT_TEXT, "FILE", "what for"},
                                             {"count", 'n', STELE_OPT_NUMBER, "N", "how many"},
@@ -67,6 +73,7 @@ static const struct stele_command table_b[] = {
     {"dev up", "", "Starts.", NULL, "stele dev up", 0, 0, 0, put_opts, run_put},
     {"dev upper", "", "Another.", NULL, "stele dev upper", 0, 0, UINT32_MAX, put_opts, run_put},
     {"items", "", "A list.", NULL, "stele items", 0, 0, 0, NULL, run_items},
+    {"short", "", "Done, but.", NULL, "stele short", 0, 0, 0, NULL, run_degraded},
     {0}};
 static const struct stele_command *const tables[] = {table_a, table_b, NULL};
 
@@ -240,6 +247,9 @@ Test(cli, json)
 	v = json_loads(out_text, 0, NULL);
 	cr_assert_not_null(json_object_get(v, "error"));
 	json_decref(v);
+	cr_assert_eq(stele("short --json"), 3); /* a result, and then a reservation */
+	cr_assert_str_eq(out_text, "{\n  \"margin\": 1\n}\n");
+	assert_one_line("stele short: one copy short");
 	cr_assert_eq(stele("items --json"), 0);
 	cr_assert_str_eq(out_text, "{\"item\":0}\n{\"item\":1}\n{\"item\":2}\n");
 	seen.result = STELE_OK;

@@ -224,9 +224,11 @@ DEV(files_of_others_are_left_alone)
 	write_file(in_dir("notes.txt"), "mine", 0644);
 	cr_assert_eq(mkdir(in_dir("node99"), 0755), 0);
 	cr_assert_eq(stele("dev up --nodes 1 --code rep-1"), 0, "%s", err_text);
-	cr_assert_eq(symlink(in_dir("notes.txt"), in_dir("node1/link")), 0);
-	cr_assert_eq(stele("dev down --delete"), 0);
-	cr_assert(exists("notes.txt") && exists("node99"));
+	write_file(in_dir("node99/precious"), "mine",
+	           0644); /* a link is removed, not what it names */
+	cr_assert_eq(symlink(in_dir("node99"), in_dir("node1/link")), 0);
+	cr_assert_eq(stele("dev down --delete"), 0, "%s", err_text);
+	cr_assert(exists("notes.txt") && exists("node99/precious"));
 	cr_assert(!exists("node1"));
 	/* what has our names and is not ours */
 	static const char *const names[] = {"cluster.json", "client.key", "node2"};

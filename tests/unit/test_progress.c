@@ -93,6 +93,27 @@ Test(progress, follows_a_change_of_speed, .init = setup, .fini = teardown)
 	                   line(now - SECOND / 10, 79));
 }
 
+/* Exactly: from the oldest of the last 32 drawings until now. */
+Test(progress, rate_of_the_window, .init = setup, .fini = teardown)
+{
+	uint64_t done[200], at[200], total = 1000000 * MIB, sum = 0, now = 101 * SECOND;
+	for (int i = 0; i < 200; i++, now += SECOND / 10) {
+		sum += (uint64_t)(1 + i * i % 97) * MIB;
+		done[i] = sum;
+		at[i] = now;
+		stele_bar_step_at(&bar, sum, total, now);
+		if (i < 40)
+			continue;
+		char want[32], size[STELE_SIZE_TEXT];
+		int oldest = i - 31; /* this drawing is the window's newest */
+		double rate =
+		    (double)(done[i] - done[oldest]) / ((double)(at[i] - at[oldest]) / 1e9);
+		snprintf(want, sizeof(want), " %s/s", stele_size_text((uint64_t)rate, size));
+		cr_assert_not_null(strstr(line(now, 120), want), "%d: %s lacks %s", i,
+		                   line(now, 120), want);
+	}
+}
+
 static int count(const char *what)
 {
 	int n = 0;
