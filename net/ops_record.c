@@ -182,8 +182,8 @@ static void refuse_reply(struct refuse *c, uint8_t state)
 static void refused(struct stele_store_write *w)
 {
 	struct refuse *c = w->ctx;
-	if (w->err == STELE_OK) {
-		refuse_reply(c, 0);
+	if (w->err == STELE_OK || w->err == STELE_ERR_EXISTS) { /* EXISTS: a record came in first */
+		refuse_reply(c, w->err == STELE_ERR_EXISTS);
 		return;
 	}
 	stele_ops_fail(c->req, w->err, w->detail);
