@@ -247,6 +247,9 @@ static enum stele_err make(struct dev *dev)
 	if (nodes < 1 || nodes > STELE_DEV_NODES_MAX)
 		return stele_cli_usage(dev->cli, "--nodes %" PRIu64 ": 1 to %u", nodes,
 		                       STELE_DEV_NODES_MAX);
+	plan.capacity = stele_cli_number(dev->cli, "capacity", 0);
+	if (stele_cli_given(dev->cli, "capacity") && plan.capacity < STELE_DEV_CAPACITY_MIN)
+		return stele_cli_usage(dev->cli, "--capacity: at least 128MiB");
 	if (stele_code_id_parse(code ? code : "rs-4-2", &plan.code) != STELE_OK)
 		return stele_wrap(STELE_ERR_USAGE, "--code");
 	STELE_TRY(stele_dev_make(dev->env, &plan));
@@ -398,6 +401,7 @@ static const struct stele_opt up_opts[] = {
     {"dir", 0, STELE_OPT_TEXT, "DIR", "where everything lies; made if missing"},
     {"nodes", 0, STELE_OPT_NUMBER, "N", "how many nodes (8)"},
     {"code", 0, STELE_OPT_TEXT, "CODE", "how blocks are coded: rs-K-M, lrc-K-L-G, rep-N (rs-4-2)"},
+    {"capacity", 0, STELE_OPT_SIZE, "SIZE", "how much of its disk each node may use (all)"},
     {0}};
 static const struct stele_opt dir_opts[] = {
     {"dir", 0, STELE_OPT_TEXT, "DIR", "what dev up was given"}, {0}};

@@ -8,6 +8,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <ftw.h>
+#include <inttypes.h>
 #include <netinet/in.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -264,8 +265,11 @@ static enum stele_err make_node(struct making *m, uint32_t i)
 	                   "# made by stele dev up; config/steled.ini.example explains the keys\n"
 	                   "[node]\nid = %u\nkey = node.key\ncluster = ../cluster.json\n"
 	                   "listen = %s\nbuffers = 64\n\n"
-	                   "[disk 0]\ndir = disk0\n\n[store]\nextent_size = 64MiB\n",
-	                   n->id, n->addr);
+	                   "[disk 0]\ndir = disk0\n\n[store]\nextent_size = %u\n",
+	                   n->id, n->addr, STELE_EXTENT_LEN_DEV);
+	if (m->plan->capacity)
+		len += snprintf(ini + len, sizeof(ini) - (size_t)len, "capacity = %" PRIu64 "\n",
+		                m->plan->capacity);
 	STELE_TRY(save_text(m, dir, "steled.ini", ini, (size_t)len));
 	m->disk[i] = (struct stele_disk_entry){n->id, 0, WEIGHT, false};
 	return STELE_OK;

@@ -16,7 +16,11 @@ struct stele_dev_plan {
 	const char *dir; /* exists; absolute */
 	uint32_t nodes;  /* 1 ... STELE_DEV_NODES_MAX */
 	struct stele_code_id code;
+	uint64_t capacity; /* bytes of each disk that may be used; 0: what there is */
 };
+
+/* Extents of dev are 64 MiB: fewer than two are no store. */
+#define STELE_DEV_CAPACITY_MIN (2ull * STELE_EXTENT_LEN_DEV)
 
 /* Makes keys, map and configurations; chooses a free loopback port for each node. USAGE: too few nodes for the
  * code. EXISTS: something is in the way that no unfinished run left. */

@@ -136,7 +136,7 @@ DEV(up_makes_what_a_node_needs)
 	struct stele_config *config = malloc(sizeof(*config));
 	char *json;
 	size_t len;
-	cr_assert_eq(stele("dev up --nodes 7 --code rs-4-2"), 0, "%s", err_text);
+	cr_assert_eq(stele("dev up --nodes 7 --code rs-4-2 --capacity 192MiB"), 0, "%s", err_text);
 	cr_assert_not_null(strstr(out_text, "7 nodes serve"));
 	cr_assert_not_null(strstr(out_text, "/d/cluster.json"));
 	cr_assert_eq(stele_env_threads_create(&(struct stele_env_opts){0}, &env), STELE_OK);
@@ -163,6 +163,8 @@ DEV(up_makes_what_a_node_needs)
 		cr_assert_eq(stele_config_load(in_dir(name), config), STELE_OK, "%s",
 		             stele_detail());
 		cr_assert_eq(config->id, i + 1);
+		cr_assert_eq(config->extent_len, STELE_EXTENT_LEN_DEV);
+		cr_assert_eq(config->capacity, 192ull << 20);
 		cr_assert_str_eq(config->listen, map->node[i].addr);
 		cr_assert_str_eq(d.addr, map->node[i].addr);
 		for (uint32_t k = 0; k < i; k++)
@@ -325,6 +327,7 @@ DEV(wrong_use)
 	    {"dev up --nodes 65", "--nodes 65: 1 to 64", 2},
 	    {"dev up --nodes 0", "--nodes 0", 2},
 	    {"dev up --code rs-4", "--code", 2},
+	    {"dev up --capacity 100MiB", "--capacity: at least", 2},
 	};
 	for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
 		cr_assert_eq(stele(bad[i].line), bad[i].code, "%s: %s", bad[i].line, err_text);
