@@ -436,7 +436,7 @@ static void give_up(struct stele_peer *p, enum stele_err err)
  * was, so that nothing behind it was done. */
 static void lost(struct stele_peer *p, enum stele_err err, bool refused)
 {
-	bool was_on = p->state == ON;
+	bool cut_off = p->state == ON && err == STELE_ERR_CLOSED; /* it may well be there again */
 	p->conn = NULL;
 	p->ending++;
 	p->state = OFF;
@@ -456,14 +456,16 @@ static void lost(struct stele_peer *p, enum stele_err err, bool refused)
 		call->priv.slot = NULL;
 		if (p->closing)
 			finish(p, call, STELE_ERR_CANCELLED);
-		else if (unsent)
+		else if (unsent && cut_off)
 			stele_call_append(&p->waiting, call, STELE_CALL_WAITING);
+		else if (unsent || refused)
+			finish(p, call, verdict(err));
 		else
-			finish(p, call, refused ? verdict(err) : STELE_ERR_CLOSED);
+			finish(p, call, STELE_ERR_CLOSED);
 	}
 	if (p->closing)
 		return;
-	if (!was_on)
+	if (!cut_off)
 		give_up(p, err);
 	else if (p->waiting.first)
 		connect_now(p);
