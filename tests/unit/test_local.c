@@ -260,6 +260,18 @@ Test(local, every_torn_end_is_cut_off)
 	l = open_ok(p, false);
 	cr_assert_eq(stele_anchor_local_count(l), 3u);
 	stele_anchor_local_close(l);
+	/* a torn end longer than the line that replaces it leaves nothing behind */
+	memset(bytes + two, 'x', 2000);
+	spill(p->path, bytes, two + 2000);
+	l = open_ok(p, true);
+	cr_assert(stele_anchor_local_torn(l));
+	cr_assert_eq(append(p, l, 21, &line), STELE_OK);
+	cr_assert_eq(append(p, l, 22, &line), STELE_OK);
+	stele_anchor_local_close(l);
+	l = open_ok(p, false);
+	cr_assert_eq(stele_anchor_local_count(l), 4u);
+	cr_assert(!stele_anchor_local_torn(l));
+	stele_anchor_local_close(l);
 	free(bytes);
 	place_destroy(p);
 }

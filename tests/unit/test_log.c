@@ -320,3 +320,22 @@ Test(log, every_changed_bit_of_the_edge_is_found)
 	free(u);
 	free(s);
 }
+
+Test(log, entries_of_unknown_types_are_refused)
+{
+	struct stele_log_tree *t = malloc(sizeof(*t)), *u = malloc(sizeof(*u));
+	struct shelf *s = shelf_create();
+	struct stele_hash root;
+	make_leaves();
+	entry[2].b[3] = 99;
+	stele_log_leaf(&entry[2], &leaf[2]);
+	stele_log_tree_init(t);
+	grow(s, t, 5);
+	check_root(t);
+	stele_log_tree_root(t, &root);
+	cr_assert_eq(stele_log_tree_load(u, s->n, &root, fetch, s), STELE_ERR_CORRUPT);
+	cr_assert_not_null(strstr(stele_detail(), "entry 2"));
+	free(t);
+	free(u);
+	free(s);
+}

@@ -307,6 +307,68 @@ Test(proof, no_changed_byte_of_a_file_verifies)
 	fixture_destroy(f);
 }
 
+Test(proof, an_untrue_tree_is_named)
+{
+	struct fixture *f = fixture_create();
+	struct stele_sequencer_result r;
+	struct stele_proof_result out;
+	struct bytes data = {.p = f->small, .len = SMALL_LEN};
+	struct stele_proof_file in = {read_bytes, &data};
+	struct world_deposit *d = world_put(f->w, f->small, SMALL_LEN);
+	struct stele_deposit fields;
+	char text[STELE_DEPOSIT_MAX];
+	cr_assert_eq(stele_deposit_decode(d->text, d->len, &fields), STELE_OK);
+	fields.tree.b[0] ^= 1;
+	cr_assert_eq(stele_deposit_encode(&fields, text, &d->len), STELE_OK);
+	memcpy(d->text, text, d->len);
+	stele_sign(&f->w->depositor, d->text, d->len, &d->sig);
+	stele_deposit_hash(d->text, d->len, &d->hash);
+	cr_assert_eq(world_sequence(f->w, 0, &r), STELE_OK);
+	world_manifest(f->w, f->m);
+	build(f, 11, 2);
+	cr_assert_eq(stele_proof_verify(f->p, NULL, &in, &out), STELE_ERR_CORRUPT);
+	cr_assert_not_null(strstr(stele_detail(), "untrue"));
+	fixture_destroy(f);
+}
+
+Test(proof, other_spellings_are_refused)
+{
+	static const char *const spelling[][2] = {
+	    {"{\"anchors\"", " {\"anchors\""},
+	    {"{\"anchors\"", "{ \"anchors\""},
+	    {"\"index\":5", "\"index\": 5"},
+	    {"\"index\":5", "\"index\":5.0"},
+	    {"\"index\":5", "\"index\":-5"},
+	    {"\"index\":5", "\"index\":true"},
+	    {"\"index\":5", "\"index\":\"5\""},
+	    {"\u2014", "\\u2014"},
+	    {"stele.dev/deposit", "stele.dev\\/deposit"},
+	    {"evidence", "\\u0065vidence"},
+	    {"\"format\"", "\"extra\":1,\"format\""},
+	    {"\"format\"", "\"format\":\"stele.dev/proof/v1\",\"format\""},
+	    {"\"kind\":\"local\",", ""},
+	    {"\"kind\":\"local\",", "\"extra\":0,\"kind\":\"local\","},
+	};
+	struct bytes b = load("whole.json");
+	struct stele_proof *p = malloc(sizeof(*p));
+	char text[8192];
+	b.p[b.len] = '\0';
+	for (size_t i = 0; i < sizeof(spelling) / sizeof(spelling[0]); i++) {
+		const char *whole = (char *)b.p, *at = strstr(whole, spelling[i][0]);
+		cr_assert_not_null(at, "%s", spelling[i][0]);
+		int len = snprintf(text, sizeof(text), "%.*s%s%s", (int)(at - whole), whole,
+		                   spelling[i][1], at + strlen(spelling[i][0]));
+		cr_assert_eq(stele_proof_decode(text, (size_t)len, p), STELE_ERR_CORRUPT, "%s",
+		             spelling[i][1]);
+	}
+	int len = snprintf(text, sizeof(text), "%s\n", (char *)b.p);
+	cr_assert_eq(stele_proof_decode(text, (size_t)len, p), STELE_ERR_CORRUPT);
+	memset(text, '[', sizeof(text));
+	cr_assert_eq(stele_proof_decode(text, sizeof(text), p), STELE_ERR_CORRUPT);
+	free(b.p);
+	free(p);
+}
+
 Test(proof, every_range_of_an_object)
 {
 	struct fixture *f = fixture_create();

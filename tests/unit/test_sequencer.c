@@ -193,6 +193,38 @@ Test(sequencer, every_crash_point_where_tiles_are_finished, .timeout = 60)
 	crash_everywhere(250, 12, 0);
 }
 
+/* The last run ended between head and anchor, and its items were marked by hand: nothing waits, and the
+ * head is anchored all the same. */
+Test(sequencer, a_moved_head_is_anchored_even_if_nothing_waits)
+{
+	struct world *w = world_create();
+	struct stele_sequencer_result r;
+	world_put_some(w, 3);
+	do { /* find the call whose crash leaves a moved head and no anchor */
+		memset(&w->head, 0, sizeof(w->head));
+		w->has_head = false;
+		w->nlines = 0;
+		w->announced = 0;
+		w->published = 0;
+		for (uint32_t i = 0; i < w->ndeposits; i++)
+			w->deposit[i].marks = 0;
+		w->calls = 0;
+		w->crash_at++;
+		w->crash_late = true;
+		cr_assert_lt(w->crash_at, 50u);
+	} while (world_sequence(w, 0, &r) != STELE_ERR_CANCELLED || !w->has_head || w->nlines);
+	w->crash_at = 0;
+	for (uint32_t i = 0; i < w->ndeposits; i++)
+		w->deposit[i].marks = 1;
+	cr_assert_eq(world_sequence(w, 0, &r), STELE_OK, "%s", stele_detail());
+	cr_assert_eq(r.entered, 0u);
+	cr_assert(r.anchored);
+	cr_assert_eq(r.line.checkpoint.size, 3u);
+	cr_assert_eq(w->published, 3u);
+	cr_assert_eq(w->announced, 1u);
+	world_destroy(w);
+}
+
 /* Crash after crash, at random calls, while deposits go on arriving. */
 Test(sequencer, crash_upon_crash)
 {
