@@ -6,7 +6,7 @@
 #include <inttypes.h>
 #include <stdio.h>
 
-#include "net/anchor/json.h" /* STELE_JSON_NUMBER_MAX: the largest number of a line */
+#include "net/anchor/canon.h" /* STELE_CANON_NUMBER_MAX: the largest number of a line */
 
 #define LOG_DIGITS 14
 
@@ -14,7 +14,7 @@ char *stele_announce_chain(const struct stele_hash *log_id, uint64_t number,
                            char out[STELE_CAIP2_MAX])
 {
 	char hex[LOG_DIGITS + 1];
-	assert(number <= STELE_JSON_NUMBER_MAX);
+	assert(number <= STELE_CANON_NUMBER_MAX);
 	/* CAIP-2 has 32 characters behind the colon: 14, a dash, and at most 16 */
 	snprintf(out, STELE_CAIP2_MAX, "stele:%s-%" PRIu64,
 	         stele_hex(log_id->b, LOG_DIGITS / 2, hex), number);
@@ -67,7 +67,7 @@ enum stele_err stele_announce_newest(stele_announce_lookup *lookup, void *ctx, u
 			break;
 		there = beyond;
 		beyond = 2 * beyond + 1;
-		if (beyond > STELE_JSON_NUMBER_MAX / 2)
+		if (beyond > STELE_CANON_NUMBER_MAX / 2)
 			return stele_fail(STELE_ERR_CORRUPT, "anchors are announced without end");
 	}
 	while (beyond - there > 1) {

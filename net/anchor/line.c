@@ -3,7 +3,7 @@
 
 #include <assert.h>
 
-#include "net/anchor/json.h"
+#include "net/anchor/canon.h"
 #include "storage/base/sha256.h"
 #include "storage/base/text.h"
 
@@ -78,32 +78,32 @@ enum stele_err stele_anchor_line_check(const struct stele_anchor_line *line,
 	return STELE_OK;
 }
 
-static void write_line(struct stele_json *j, const struct stele_anchor_line *line)
+static void write_line(struct stele_canon *j, const struct stele_anchor_line *line)
 {
-	stele_json_object(j, NULL);
-	stele_json_string(j, "checkpoint", line->note, line->note_len);
-	stele_json_hex(j, "manifest", line->manifest.b, sizeof(line->manifest.b));
-	stele_json_number(j, "number", line->number);
-	stele_json_hex(j, "previous", line->previous.b, sizeof(line->previous.b));
-	stele_json_hex(j, "signature", line->sig.b, sizeof(line->sig.b));
-	stele_json_number(j, "time", line->time);
-	stele_json_close(j, '}');
+	stele_canon_object(j, NULL);
+	stele_canon_string(j, "checkpoint", line->note, line->note_len);
+	stele_canon_hex(j, "manifest", line->manifest.b, sizeof(line->manifest.b));
+	stele_canon_number(j, "number", line->number);
+	stele_canon_hex(j, "previous", line->previous.b, sizeof(line->previous.b));
+	stele_canon_hex(j, "signature", line->sig.b, sizeof(line->sig.b));
+	stele_canon_number(j, "time", line->time);
+	stele_canon_close(j, '}');
 }
 
 enum stele_err stele_anchor_line_encode(const struct stele_anchor_line *line, char *out,
                                         size_t *len)
 {
-	struct stele_json j = {0};
+	struct stele_canon j = {0};
 	write_line(&j, line);
 	if (j.failed) {
-		stele_json_finish(&j);
+		stele_canon_finish(&j);
 		return stele_fail(STELE_ERR_NOMEM, "anchor: no memory for a line");
 	}
 	assert(j.len < STELE_ANCHOR_LINE_MAX);
 	memcpy(out, j.text, j.len);
 	out[j.len] = '\n';
 	*len = j.len + 1;
-	stele_json_finish(&j);
+	stele_canon_finish(&j);
 	return STELE_OK;
 }
 
@@ -112,14 +112,14 @@ static enum stele_err read_fields(const json_t *o, struct stele_anchor_line *lin
 	static const char *const keys[] = {"checkpoint", "manifest", "number", "previous",
 	                                   "signature",  "time",     NULL};
 	struct stele_note note;
-	if (!stele_json_only(o, keys) ||
-	    !stele_json_get_string(o, "checkpoint", line->note, sizeof(line->note),
-	                           &line->note_len) ||
-	    !stele_json_get_hex(o, "manifest", line->manifest.b, sizeof(line->manifest.b)) ||
-	    !stele_json_get_number(o, "number", STELE_JSON_NUMBER_MAX, &line->number) ||
-	    !stele_json_get_hex(o, "previous", line->previous.b, sizeof(line->previous.b)) ||
-	    !stele_json_get_hex(o, "signature", line->sig.b, sizeof(line->sig.b)) ||
-	    !stele_json_get_number(o, "time", STELE_JSON_NUMBER_MAX, &line->time))
+	if (!stele_canon_only(o, keys) ||
+	    !stele_canon_get_string(o, "checkpoint", line->note, sizeof(line->note),
+	                            &line->note_len) ||
+	    !stele_canon_get_hex(o, "manifest", line->manifest.b, sizeof(line->manifest.b)) ||
+	    !stele_canon_get_number(o, "number", STELE_CANON_NUMBER_MAX, &line->number) ||
+	    !stele_canon_get_hex(o, "previous", line->previous.b, sizeof(line->previous.b)) ||
+	    !stele_canon_get_hex(o, "signature", line->sig.b, sizeof(line->sig.b)) ||
+	    !stele_canon_get_number(o, "time", STELE_CANON_NUMBER_MAX, &line->time))
 		return stele_fail(STELE_ERR_CORRUPT, "a field is missing, unknown or malformed");
 	STELE_TRY(stele_note_read(line->note, line->note_len, &note));
 	if (note.nsigs != 1)
@@ -132,11 +132,11 @@ static enum stele_err read_fields(const json_t *o, struct stele_anchor_line *lin
 enum stele_err stele_anchor_line_decode(const char *bytes, size_t len,
                                         struct stele_anchor_line *out)
 {
-	struct stele_json again = {0};
+	struct stele_canon again = {0};
 	json_t *o;
 	if (len == 0 || len > STELE_ANCHOR_LINE_MAX || bytes[len - 1] != '\n')
 		return stele_fail(STELE_ERR_CORRUPT, "%zu bytes are no line", len);
-	STELE_TRY(stele_json_parse(bytes, len - 1, &o));
+	STELE_TRY(stele_canon_parse(bytes, len - 1, &o));
 	memset(out, 0, sizeof(*out));
 	enum stele_err err = read_fields(o, out);
 	json_decref(o);
@@ -145,8 +145,8 @@ enum stele_err stele_anchor_line_decode(const char *bytes, size_t len,
 	write_line(&again, out);
 	if (again.failed)
 		err = stele_fail(STELE_ERR_NOMEM, "anchor: no memory for a line");
-	else if (!stele_json_is(&again, bytes, len - 1))
+	else if (!stele_canon_is(&again, bytes, len - 1))
 		err = stele_fail(STELE_ERR_CORRUPT, "not in canonical form");
-	stele_json_finish(&again);
+	stele_canon_finish(&again);
 	return err;
 }

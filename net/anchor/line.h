@@ -1,6 +1,6 @@
 /*
  * A line of the `local` anchor (net/anchor/local.h): the log's checkpoint, chained to the line
- * before and signed by the log's key. It is canonical JSON (net/anchor/json.h) and a line feed:
+ * before and signed by the log's key. It is canonical JSON (net/anchor/canon.h) and a line feed:
  *   {"checkpoint":<signed note>,"manifest":<object id hex>,"number":<0, 1, ...>,
  *    "previous":<SHA-256 of the line before, with its line feed; zeros in line 0>,
  *    "signature":<hex>,"time":<unix seconds>}

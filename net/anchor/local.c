@@ -10,7 +10,7 @@
 #include <inttypes.h>
 #include <stdlib.h>
 
-#include "net/anchor/json.h"
+#include "net/anchor/canon.h"
 #include "storage/base/sha256.h"
 
 #define READ_LEN (1u << 20)
@@ -260,7 +260,7 @@ enum stele_err stele_anchor_local_append(struct stele_anchor_local *l,
 		                  "%s: a checkpoint of %" PRIu64
 		                  " leaves cannot follow one of %" PRIu64,
 		                  l->path, read.checkpoint.size, last_size(l));
-	if (time > STELE_JSON_NUMBER_MAX)
+	if (time > STELE_CANON_NUMBER_MAX)
 		return stele_fail(STELE_ERR_INVALID, "%s: time %" PRIu64, l->path, time);
 	memset(out, 0, sizeof(*out));
 	out->number = l->n;

@@ -3,7 +3,7 @@
 
 #include <stdlib.h>
 
-#include "net/anchor/json.h"
+#include "net/anchor/canon.h"
 #include "storage/base/log.h"
 
 #define FORMAT         "stele.dev/policy/v1"
@@ -40,10 +40,10 @@ static enum stele_err read_anchor(const json_t *o, struct stele_policy *p)
 	if (!kind || strcmp(kind, "evm") != 0)
 		return bad("\"anchor\" is \"local\" or \"evm\"");
 	p->anchor = STELE_ANCHOR_EVM;
-	if (!stele_json_get_string(o, "chain", p->chain, sizeof(p->chain), &len) ||
+	if (!stele_canon_get_string(o, "chain", p->chain, sizeof(p->chain), &len) ||
 	    !stele_caip2_ok(p->chain, len))
 		return bad("\"chain\" is a chain's CAIP-2 name, such as eip155:1");
-	if (!stele_json_get_string(o, "contract", contract, sizeof(contract), &len) || len != 42 ||
+	if (!stele_canon_get_string(o, "contract", contract, sizeof(contract), &len) || len != 42 ||
 	    memcmp(contract, "0x", 2) != 0 ||
 	    !stele_unhex(contract + 2, 40, p->contract, sizeof(p->contract), true))
 		return bad("\"contract\" is 0x and 40 lower-case hex digits");
@@ -58,9 +58,9 @@ static enum stele_err read_log(const json_t *o, struct stele_policy *p)
 	const json_t *log = json_object_get(o, "log");
 	if (!log)
 		return STELE_OK;
-	if (!stele_json_only(log, keys) ||
-	    !stele_json_get_hex(log, "id", p->log_id.b, sizeof(p->log_id.b)) ||
-	    !stele_json_get_hashes(log, "keys", key, STELE_LOG_KEYS_MAX, &n) || n == 0)
+	if (!stele_canon_only(log, keys) ||
+	    !stele_canon_get_hex(log, "id", p->log_id.b, sizeof(p->log_id.b)) ||
+	    !stele_canon_get_hashes(log, "keys", key, STELE_LOG_KEYS_MAX, &n) || n == 0)
 		return bad("\"log\" is {\"id\":<64 hex>,\"keys\":[1 to 4 x <64 hex>]}");
 	for (size_t i = 0; i < n; i++)
 		memcpy(p->log_key[i].b, key[i].b, sizeof(key[i].b));
@@ -84,11 +84,11 @@ static enum stele_err read_depositors(const json_t *o, struct stele_policy *p)
 	for (size_t i = 0; i < n; i++) {
 		struct stele_policy_depositor *d = &p->depositor[i];
 		const json_t *v = json_array_get(list, i);
-		if (!stele_json_only(v, keys) ||
-		    !stele_json_get_hex(v, "key", d->key.b, sizeof(d->key.b)) ||
-		    !stele_json_get_string(v, "name", d->name, sizeof(d->name), &len) ||
+		if (!stele_canon_only(v, keys) ||
+		    !stele_canon_get_hex(v, "key", d->key.b, sizeof(d->key.b)) ||
+		    !stele_canon_get_string(v, "name", d->name, sizeof(d->name), &len) ||
 		    !stele_name_ok(d->name, len) ||
-		    !stele_json_get_string(v, "role", d->role, sizeof(d->role), &len) ||
+		    !stele_canon_get_string(v, "role", d->role, sizeof(d->role), &len) ||
 		    !stele_name_ok(d->role, len))
 			return bad("a depositor is {\"key\":<64 hex>,\"name\":...,\"role\":...}");
 		p->ndepositors++;
@@ -125,11 +125,11 @@ static enum stele_err read_policy(const json_t *o, struct stele_policy *p)
 	const char *format = json_string_value(json_object_get(o, "format"));
 	if (!format || strcmp(format, FORMAT) != 0)
 		return bad("\"format\" is not \"" FORMAT "\"");
-	if (!stele_json_only(o, keys))
+	if (!stele_canon_only(o, keys))
 		return bad("it has a field that this version does not know");
 	STELE_TRY(read_anchor(o, p));
 	if (json_object_get(o, "cluster")) {
-		if (!stele_json_get_hex(o, "cluster", p->cluster.b, sizeof(p->cluster.b)))
+		if (!stele_canon_get_hex(o, "cluster", p->cluster.b, sizeof(p->cluster.b)))
 			return bad("\"cluster\" is 64 lower-case hex digits");
 		p->has_cluster = true;
 	}
@@ -142,7 +142,7 @@ enum stele_err stele_policy_parse(const char *json, size_t len, struct stele_pol
 {
 	struct stele_policy p = {0};
 	json_t *o;
-	enum stele_err err = stele_json_parse(json, len, &o);
+	enum stele_err err = stele_canon_parse(json, len, &o);
 	if (err)
 		return stele_wrap(err == STELE_ERR_CORRUPT ? STELE_ERR_USAGE : err, "policy");
 	err = read_policy(o, &p);

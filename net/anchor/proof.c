@@ -5,7 +5,7 @@
 #include <assert.h>
 #include <inttypes.h>
 
-#include "net/anchor/json.h"
+#include "net/anchor/canon.h"
 
 /* Decodes what the texts say. CORRUPT. */
 static enum stele_err decode_texts(struct stele_proof *p)
@@ -90,58 +90,58 @@ enum stele_err stele_proof_set_range(struct stele_proof *p, uint64_t first, uint
 
 /* Writing: keys in ascending order, asserted by the writer */
 
-static void write_path(struct stele_json *j, const struct stele_hash *path, size_t n)
+static void write_path(struct stele_canon *j, const struct stele_hash *path, size_t n)
 {
-	stele_json_array(j, "path");
+	stele_canon_array(j, "path");
 	for (size_t i = 0; i < n; i++)
-		stele_json_hex(j, NULL, path[i].b, sizeof(path[i].b));
-	stele_json_close(j, ']');
+		stele_canon_hex(j, NULL, path[i].b, sizeof(path[i].b));
+	stele_canon_close(j, ']');
 }
 
-static void write_anchor(struct stele_json *j, const struct stele_proof_anchor *a)
+static void write_anchor(struct stele_canon *j, const struct stele_proof_anchor *a)
 {
 	assert(a->kind == STELE_ANCHOR_LOCAL);
-	stele_json_object(j, NULL);
-	stele_json_string(j, "kind", "local", 5);
-	stele_json_hex(j, "manifest", a->local.manifest.b, sizeof(a->local.manifest.b));
-	stele_json_number(j, "number", a->local.number);
-	stele_json_hex(j, "previous", a->local.previous.b, sizeof(a->local.previous.b));
-	stele_json_hex(j, "signature", a->local.sig.b, sizeof(a->local.sig.b));
-	stele_json_number(j, "time", a->local.time);
-	stele_json_close(j, '}');
+	stele_canon_object(j, NULL);
+	stele_canon_string(j, "kind", "local", 5);
+	stele_canon_hex(j, "manifest", a->local.manifest.b, sizeof(a->local.manifest.b));
+	stele_canon_number(j, "number", a->local.number);
+	stele_canon_hex(j, "previous", a->local.previous.b, sizeof(a->local.previous.b));
+	stele_canon_hex(j, "signature", a->local.sig.b, sizeof(a->local.sig.b));
+	stele_canon_number(j, "time", a->local.time);
+	stele_canon_close(j, '}');
 }
 
-static void write_proof(struct stele_json *j, const struct stele_proof *p)
+static void write_proof(struct stele_canon *j, const struct stele_proof *p)
 {
-	stele_json_object(j, NULL);
-	stele_json_array(j, "anchors");
+	stele_canon_object(j, NULL);
+	stele_canon_array(j, "anchors");
 	for (uint32_t i = 0; i < p->nanchors; i++)
 		write_anchor(j, &p->anchor[i]);
-	stele_json_close(j, ']');
-	stele_json_string(j, "checkpoint", p->note, p->note_len);
-	stele_json_string(j, "deposit", p->deposit_text, p->deposit_len);
-	stele_json_string(j, "format", STELE_PROOF_FORMAT, strlen(STELE_PROOF_FORMAT));
-	stele_json_object(j, "leaf");
-	stele_json_number(j, "index", p->leaf_index);
+	stele_canon_close(j, ']');
+	stele_canon_string(j, "checkpoint", p->note, p->note_len);
+	stele_canon_string(j, "deposit", p->deposit_text, p->deposit_len);
+	stele_canon_string(j, "format", STELE_PROOF_FORMAT, strlen(STELE_PROOF_FORMAT));
+	stele_canon_object(j, "leaf");
+	stele_canon_number(j, "index", p->leaf_index);
 	write_path(j, p->leaf_path, p->leaf_path_len);
-	stele_json_close(j, '}');
+	stele_canon_close(j, '}');
 	if (p->has_range) {
-		stele_json_object(j, "range");
-		stele_json_number(j, "count", p->range.count);
-		stele_json_number(j, "first", p->range.first);
+		stele_canon_object(j, "range");
+		stele_canon_number(j, "count", p->range.count);
+		stele_canon_number(j, "first", p->range.first);
 		write_path(j, p->range.path, p->range.path_len);
-		stele_json_close(j, '}');
+		stele_canon_close(j, '}');
 	}
-	stele_json_hex(j, "signature", p->sig.b, sizeof(p->sig.b));
-	stele_json_close(j, '}');
+	stele_canon_hex(j, "signature", p->sig.b, sizeof(p->sig.b));
+	stele_canon_close(j, '}');
 }
 
 enum stele_err stele_proof_encode(const struct stele_proof *p, char **json, size_t *len)
 {
-	struct stele_json j = {0};
+	struct stele_canon j = {0};
 	write_proof(&j, p);
 	if (j.failed) {
-		stele_json_finish(&j);
+		stele_canon_finish(&j);
 		return stele_fail(STELE_ERR_NOMEM, "proof: no memory to write it");
 	}
 	*json = j.text;
@@ -165,12 +165,12 @@ static enum stele_err read_anchor(const json_t *o, struct stele_proof_anchor *a)
 		return stele_fail(STELE_ERR_VERSION,
 		                  "an anchor of kind \"%.20s\", which this version cannot check",
 		                  kind);
-	if (!kind || !stele_json_only(o, keys) ||
-	    !stele_json_get_hex(o, "manifest", a->local.manifest.b, STELE_HASH_LEN) ||
-	    !stele_json_get_number(o, "number", STELE_JSON_NUMBER_MAX, &a->local.number) ||
-	    !stele_json_get_hex(o, "previous", a->local.previous.b, STELE_HASH_LEN) ||
-	    !stele_json_get_hex(o, "signature", a->local.sig.b, STELE_SIG_LEN) ||
-	    !stele_json_get_number(o, "time", STELE_JSON_NUMBER_MAX, &a->local.time))
+	if (!kind || !stele_canon_only(o, keys) ||
+	    !stele_canon_get_hex(o, "manifest", a->local.manifest.b, STELE_HASH_LEN) ||
+	    !stele_canon_get_number(o, "number", STELE_CANON_NUMBER_MAX, &a->local.number) ||
+	    !stele_canon_get_hex(o, "previous", a->local.previous.b, STELE_HASH_LEN) ||
+	    !stele_canon_get_hex(o, "signature", a->local.sig.b, STELE_SIG_LEN) ||
+	    !stele_canon_get_number(o, "time", STELE_CANON_NUMBER_MAX, &a->local.time))
 		return bad("anchors");
 	a->kind = STELE_ANCHOR_LOCAL;
 	return STELE_OK;
@@ -194,11 +194,11 @@ static enum stele_err read_range(const json_t *o, struct stele_proof *p)
 	const json_t *range = json_object_get(o, "range");
 	if (!range)
 		return STELE_OK;
-	if (!stele_json_only(range, keys) ||
-	    !stele_json_get_number(range, "count", STELE_JSON_NUMBER_MAX, &p->range.count) ||
-	    !stele_json_get_number(range, "first", STELE_JSON_NUMBER_MAX, &p->range.first) ||
-	    !stele_json_get_hashes(range, "path", p->range.path, 2u * STELE_MERKLE_PATH_MAX,
-	                           &p->range.path_len))
+	if (!stele_canon_only(range, keys) ||
+	    !stele_canon_get_number(range, "count", STELE_CANON_NUMBER_MAX, &p->range.count) ||
+	    !stele_canon_get_number(range, "first", STELE_CANON_NUMBER_MAX, &p->range.first) ||
+	    !stele_canon_get_hashes(range, "path", p->range.path, 2u * STELE_MERKLE_PATH_MAX,
+	                            &p->range.path_len))
 		return bad("range");
 	p->has_range = true;
 	return STELE_OK;
@@ -215,20 +215,20 @@ static enum stele_err read_proof(const json_t *o, struct stele_proof *p)
 		return bad("format");
 	if (strcmp(format, STELE_PROOF_FORMAT) != 0)
 		return stele_fail(STELE_ERR_VERSION, "format %.40s is not known", format);
-	if (!stele_json_only(o, keys))
+	if (!stele_canon_only(o, keys))
 		return stele_fail(STELE_ERR_CORRUPT, "a field that this version cannot check");
 	STELE_TRY(read_anchors(o, p));
-	if (!stele_json_get_string(o, "checkpoint", p->note, sizeof(p->note), &p->note_len))
+	if (!stele_canon_get_string(o, "checkpoint", p->note, sizeof(p->note), &p->note_len))
 		return bad("checkpoint");
-	if (!stele_json_get_string(o, "deposit", p->deposit_text, sizeof(p->deposit_text),
-	                           &p->deposit_len))
+	if (!stele_canon_get_string(o, "deposit", p->deposit_text, sizeof(p->deposit_text),
+	                            &p->deposit_len))
 		return bad("deposit");
-	if (!stele_json_get_hex(o, "signature", p->sig.b, sizeof(p->sig.b)))
+	if (!stele_canon_get_hex(o, "signature", p->sig.b, sizeof(p->sig.b)))
 		return bad("signature");
-	if (!stele_json_only(leaf, leaf_keys) ||
-	    !stele_json_get_number(leaf, "index", STELE_LOG_SIZE_MAX, &p->leaf_index) ||
-	    !stele_json_get_hashes(leaf, "path", p->leaf_path, STELE_MERKLE_PATH_MAX,
-	                           &p->leaf_path_len))
+	if (!stele_canon_only(leaf, leaf_keys) ||
+	    !stele_canon_get_number(leaf, "index", STELE_LOG_SIZE_MAX, &p->leaf_index) ||
+	    !stele_canon_get_hashes(leaf, "path", p->leaf_path, STELE_MERKLE_PATH_MAX,
+	                            &p->leaf_path_len))
 		return bad("leaf");
 	STELE_TRY(read_range(o, p));
 	return decode_texts(p);
@@ -236,12 +236,12 @@ static enum stele_err read_proof(const json_t *o, struct stele_proof *p)
 
 enum stele_err stele_proof_decode(const char *json, size_t len, struct stele_proof *out)
 {
-	struct stele_json again = {0};
+	struct stele_canon again = {0};
 	json_t *o;
 	if (len > STELE_PROOF_MAX)
 		return stele_fail(STELE_ERR_CORRUPT, "proof: %zu bytes, at most %u", len,
 		                  STELE_PROOF_MAX);
-	enum stele_err err = stele_json_parse(json, len, &o);
+	enum stele_err err = stele_canon_parse(json, len, &o);
 	if (err)
 		return stele_wrap(err, "proof");
 	memset(out, 0, sizeof(*out));
@@ -252,8 +252,8 @@ enum stele_err stele_proof_decode(const char *json, size_t len, struct stele_pro
 	write_proof(&again, out);
 	if (again.failed)
 		err = stele_fail(STELE_ERR_NOMEM, "proof: no memory to read it");
-	else if (!stele_json_is(&again, json, len))
+	else if (!stele_canon_is(&again, json, len))
 		err = stele_fail(STELE_ERR_CORRUPT, "proof: not in canonical form");
-	stele_json_finish(&again);
+	stele_canon_finish(&again);
 	return err;
 }

@@ -1,6 +1,6 @@
 /* The canonical writer, and taking fields out of parsed JSON. It does not judge what fields mean.
  */
-#include "net/anchor/json.h"
+#include "net/anchor/canon.h"
 
 #include <assert.h>
 #include <inttypes.h>
@@ -9,13 +9,13 @@
 
 /* Writing */
 
-void stele_json_finish(struct stele_json *j)
+void stele_canon_finish(struct stele_canon *j)
 {
 	free(j->text);
-	*j = (struct stele_json){0};
+	*j = (struct stele_canon){0};
 }
 
-static void put(struct stele_json *j, const char *s, size_t len)
+static void put(struct stele_canon *j, const char *s, size_t len)
 {
 	if (j->failed)
 		return;
@@ -34,7 +34,7 @@ static void put(struct stele_json *j, const char *s, size_t len)
 	j->text[j->len] = '\0';
 }
 
-static void put_escaped(struct stele_json *j, const char *s, size_t len)
+static void put_escaped(struct stele_canon *j, const char *s, size_t len)
 {
 	static const char names[] = "\b\t\n\f\r\"\\", letters[] = "btnfr\"\\";
 	put(j, "\"", 1);
@@ -56,7 +56,7 @@ static void put_escaped(struct stele_json *j, const char *s, size_t len)
 }
 
 /* What comes before a value: a comma, its name. */
-static void begin(struct stele_json *j, const char *key)
+static void begin(struct stele_canon *j, const char *key)
 {
 	if (j->more[j->depth])
 		put(j, ",", 1);
@@ -70,40 +70,40 @@ static void begin(struct stele_json *j, const char *key)
 	j->more[j->depth] = true;
 }
 
-static void open_bracket(struct stele_json *j, const char *key, const char *bracket)
+static void open_bracket(struct stele_canon *j, const char *key, const char *bracket)
 {
 	begin(j, key);
 	put(j, bracket, 1);
 	j->depth++;
-	assert(j->depth < STELE_JSON_DEPTH_MAX);
+	assert(j->depth < STELE_CANON_DEPTH_MAX);
 	j->more[j->depth] = false;
 	j->last_key[j->depth] = NULL;
 }
 
-void stele_json_object(struct stele_json *j, const char *key)
+void stele_canon_object(struct stele_canon *j, const char *key)
 {
 	open_bracket(j, key, "{");
 }
 
-void stele_json_array(struct stele_json *j, const char *key)
+void stele_canon_array(struct stele_canon *j, const char *key)
 {
 	open_bracket(j, key, "[");
 }
 
-void stele_json_close(struct stele_json *j, char bracket)
+void stele_canon_close(struct stele_canon *j, char bracket)
 {
 	assert(j->depth > 0);
 	j->depth--;
 	put(j, &bracket, 1);
 }
 
-void stele_json_string(struct stele_json *j, const char *key, const char *s, size_t len)
+void stele_canon_string(struct stele_canon *j, const char *key, const char *s, size_t len)
 {
 	begin(j, key);
 	put_escaped(j, s, len);
 }
 
-void stele_json_hex(struct stele_json *j, const char *key, const void *bytes, size_t len)
+void stele_canon_hex(struct stele_canon *j, const char *key, const void *bytes, size_t len)
 {
 	begin(j, key);
 	put(j, "\"", 1);
@@ -114,22 +114,22 @@ void stele_json_hex(struct stele_json *j, const char *key, const void *bytes, si
 	put(j, "\"", 1);
 }
 
-void stele_json_number(struct stele_json *j, const char *key, uint64_t v)
+void stele_canon_number(struct stele_canon *j, const char *key, uint64_t v)
 {
 	char number[24];
-	assert(v <= STELE_JSON_NUMBER_MAX);
+	assert(v <= STELE_CANON_NUMBER_MAX);
 	begin(j, key);
 	put(j, number, (size_t)snprintf(number, sizeof(number), "%" PRIu64, v));
 }
 
-bool stele_json_is(const struct stele_json *j, const char *bytes, size_t len)
+bool stele_canon_is(const struct stele_canon *j, const char *bytes, size_t len)
 {
 	return !j->failed && j->depth == 0 && j->len == len && memcmp(j->text, bytes, len) == 0;
 }
 
 /* Reading */
 
-enum stele_err stele_json_parse(const char *bytes, size_t len, json_t **out)
+enum stele_err stele_canon_parse(const char *bytes, size_t len, json_t **out)
 {
 	json_error_t e;
 	json_t *root = json_loadb(bytes, len, JSON_REJECT_DUPLICATES, &e);
@@ -145,7 +145,7 @@ enum stele_err stele_json_parse(const char *bytes, size_t len, json_t **out)
 	return STELE_OK;
 }
 
-bool stele_json_get_number(const json_t *object, const char *key, uint64_t max, uint64_t *out)
+bool stele_canon_get_number(const json_t *object, const char *key, uint64_t max, uint64_t *out)
 {
 	const json_t *v = json_object_get(object, key);
 	if (!json_is_integer(v) || json_integer_value(v) < 0 ||
@@ -155,15 +155,15 @@ bool stele_json_get_number(const json_t *object, const char *key, uint64_t max, 
 	return true;
 }
 
-bool stele_json_get_hex(const json_t *object, const char *key, void *out, size_t len)
+bool stele_canon_get_hex(const json_t *object, const char *key, void *out, size_t len)
 {
 	const json_t *v = json_object_get(object, key);
 	return json_is_string(v) &&
 	       stele_unhex(json_string_value(v), json_string_length(v), out, len, true);
 }
 
-bool stele_json_get_string(const json_t *object, const char *key, char *out, size_t cap,
-                           size_t *len)
+bool stele_canon_get_string(const json_t *object, const char *key, char *out, size_t cap,
+                            size_t *len)
 {
 	const json_t *v = json_object_get(object, key);
 	if (!json_is_string(v) || json_string_length(v) >= cap)
@@ -174,8 +174,8 @@ bool stele_json_get_string(const json_t *object, const char *key, char *out, siz
 	return true;
 }
 
-bool stele_json_get_hashes(const json_t *object, const char *key, struct stele_hash *out,
-                           size_t cap, size_t *n)
+bool stele_canon_get_hashes(const json_t *object, const char *key, struct stele_hash *out,
+                            size_t cap, size_t *n)
 {
 	const json_t *v = json_object_get(object, key);
 	if (!json_is_array(v) || json_array_size(v) > cap)
@@ -190,7 +190,7 @@ bool stele_json_get_hashes(const json_t *object, const char *key, struct stele_h
 	return true;
 }
 
-bool stele_json_only(const json_t *object, const char *const *keys)
+bool stele_canon_only(const json_t *object, const char *const *keys)
 {
 	const char *key;
 	json_t *value;
