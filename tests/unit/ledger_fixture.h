@@ -11,38 +11,8 @@
 
 #include "storage/base/sha256.h"
 #include "storage/ledger/format.h"
-#include "storage/ledger/mine.h"
+#include "tests/unit/mined.h"
 #include "tests/unit/guard.h"
-
-struct blob {
-	uint8_t *p;
-	size_t len, cap;
-};
-
-static inline void blob_add(struct blob *b, const void *p, size_t len)
-{
-	if (b->len + len > b->cap) {
-		b->cap = 2 * (b->len + len);
-		b->p = realloc(b->p, b->cap);
-		cr_assert(b->p);
-	}
-	if (len)
-		memcpy(b->p + b->len, p, len);
-	b->len += len;
-}
-
-static inline struct blob blob_copy(const void *p, size_t len)
-{
-	struct blob b = {0};
-	blob_add(&b, p, len);
-	return b;
-}
-
-static inline void blob_free(struct blob *b)
-{
-	free(b->p);
-	*b = (struct blob){0};
-}
 
 static inline struct blob data_file(const char *name)
 {
@@ -58,26 +28,6 @@ static inline struct blob data_file(const char *name)
 	while ((n = fread(piece, 1, sizeof(piece), f)) > 0)
 		blob_add(&b, piece, n);
 	fclose(f);
-	return b;
-}
-
-/* The first n blocks of a miner as a blk*.dat. */
-static inline struct blob mined_file(struct stele_miner_opts opts, size_t n)
-{
-	struct blob b = {0};
-	struct stele_miner *m;
-	cr_assert_eq(stele_miner_create(&opts, &m), STELE_OK);
-	for (size_t i = 0; i < n; i++) {
-		const uint8_t *bytes;
-		size_t len;
-		struct stele_hash hash;
-		uint8_t frame[STELE_MINE_FRAME];
-		cr_assert_eq(stele_miner_next(m, &bytes, &len, &hash), STELE_OK);
-		stele_mine_frame(len, frame);
-		blob_add(&b, frame, sizeof(frame));
-		blob_add(&b, bytes, len);
-	}
-	stele_miner_destroy(m);
 	return b;
 }
 

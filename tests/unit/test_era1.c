@@ -2,6 +2,7 @@
  * block and offset, or changes nothing that comes out (the compressed form is not bound); files made here
  * cover what those epochs lack: transactions, receipts, uncles. */
 #include "tests/unit/evm_fixture.h"
+#include "tests/unit/ledger_fixture.h"
 
 static const struct stele_parser_opts era1 = {.format = STELE_FORMAT_ERA1};
 

@@ -2,6 +2,7 @@
  * block, changed bytes, a wrong key or a missing part are refused. */
 #include "storage/ledger/extract.h"
 #include "tests/unit/evm_fixture.h"
+#include "tests/unit/ledger_fixture.h"
 
 struct got {
 	uint8_t *p;
