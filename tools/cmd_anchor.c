@@ -76,7 +76,7 @@ static enum stele_err anchor_with(struct stele_cli *cli, const struct paths *p,
 {
 	struct stele *s;
 	struct stele_bar bar;
-	struct stele_open_opts opts = {.cluster = p->cluster, .key = p->key};
+	struct stele_open_opts opts = {.cluster = p->cluster, .key = cli->key};
 	struct stele_log_paths files = {.head = p->head, .anchors = p->anchors};
 	struct stele_sequencer_result *r = calloc(1, sizeof(*r));
 	if (!r)
@@ -116,15 +116,13 @@ static enum stele_err run_now(struct stele_cli *cli)
 	struct stele_env *env;
 	struct stele_keys keys;
 	STELE_TRY(find_paths(cli, &p));
-	if (cli->key)
-		snprintf(p.key, sizeof(p.key), "%s", cli->key);
+	if (stele_cli_given(cli, "log-key"))
+		snprintf(p.key, sizeof(p.key), "%s", stele_cli_text(cli, "log-key"));
 	STELE_TRY(stele_env_create(NULL, &env));
 	enum stele_err err = stele_keys_load(env, p.key, &keys);
 	if (err == STELE_OK) {
-		if (!keys.has_sign || !keys.has_tls)
-			err =
-			    stele_fail(STELE_ERR_USAGE,
-			               "%s: the log's key file holds a tls and a sign key", p.key);
+		if (!keys.has_sign)
+			err = stele_fail(STELE_ERR_USAGE, "%s holds no sign key", p.key);
 		else
 			err = anchor_with(cli, &p, env, &keys);
 		stele_keys_wipe(&keys);
@@ -378,6 +376,8 @@ static enum stele_err run_verify(struct stele_cli *cli)
 
 /* ---- the table ---- */
 
+static const struct stele_opt now_opts[] = {
+    {"log-key", 0, STELE_OPT_TEXT, "FILE", "the log's key; log.key beside the cluster file"}, {0}};
 static const struct stele_opt proof_opts[] = {
     {"output", 'o', STELE_OPT_TEXT, "FILE", "write it there instead of standard output"}, {0}};
 static const struct stele_opt verify_opts[] = {
@@ -392,9 +392,10 @@ const struct stele_command stele_cmd_anchor[] = {
      .summary = "enter every deposit into the log, and anchor its root",
      .details =
          "Covers every put that was acknowledged before. Uses log.key, log.head and anchors.local "
-         "beside the cluster file; --key names another log key.",
+         "beside the cluster file. The client's key needs the role sequencer.",
      .example = "stele anchor now --cluster dev/cluster.json",
      .flags = STELE_CMD_CLUSTER,
+     .opt = now_opts,
      .run = run_now},
     {.name = "anchor status",
      .args = "",

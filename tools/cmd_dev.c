@@ -247,6 +247,8 @@ static enum stele_err make(struct dev *dev)
 	if (nodes < 1 || nodes > STELE_DEV_NODES_MAX)
 		return stele_cli_usage(dev->cli, "--nodes %" PRIu64 ": 1 to %u", nodes,
 		                       STELE_DEV_NODES_MAX);
+	plan.collect_age_s = stele_cli_number(dev->cli, "collect-age", 0);
+	plan.heal_s = stele_cli_number(dev->cli, "heal", 0);
 	plan.capacity = stele_cli_number(dev->cli, "capacity", 0);
 	if (stele_cli_given(dev->cli, "capacity") && plan.capacity < STELE_DEV_CAPACITY_MIN)
 		return stele_cli_usage(dev->cli, "--capacity: at least 128MiB");
@@ -401,6 +403,8 @@ static const struct stele_opt up_opts[] = {
     {"dir", 0, STELE_OPT_TEXT, "DIR", "where everything lies; made if missing"},
     {"nodes", 0, STELE_OPT_NUMBER, "N", "how many nodes (8)"},
     {"code", 0, STELE_OPT_TEXT, "CODE", "how blocks are coded: rs-K-M, lrc-K-L-G, rep-N (rs-4-2)"},
+    {"collect-age", 0, STELE_OPT_NUMBER, "SECONDS", "how old leftovers of dead puts must be to be removed (86400)"},
+    {"heal", 0, STELE_OPT_NUMBER, "SECONDS", "between rounds of self-healing (30)"},
     {"capacity", 0, STELE_OPT_SIZE, "SIZE", "how much of its disk each node may use (all)"},
     {0}};
 static const struct stele_opt dir_opts[] = {

@@ -270,6 +270,9 @@ static enum stele_err make_node(struct making *m, uint32_t i)
 	if (m->plan->capacity)
 		len += snprintf(ini + len, sizeof(ini) - (size_t)len, "capacity = %" PRIu64 "\n",
 		                m->plan->capacity);
+	if (m->plan->heal_s)
+		len += snprintf(ini + len, sizeof(ini) - (size_t)len,
+				"[upkeep]\nheal_seconds = %" PRIu64 "\n", m->plan->heal_s);
 	STELE_TRY(save_text(m, dir, "steled.ini", ini, (size_t)len));
 	m->disk[i] = (struct stele_disk_entry){n->id, 0, WEIGHT, false};
 	return STELE_OK;
@@ -293,6 +296,8 @@ static enum stele_err make_map(struct making *m)
 	map->log_key = m->log.sign.pub;
 	stele_map_default_pools(&m->plan->code, stele_code_id_t(&m->plan->code), m->plan->nodes,
 	                        m->pool);
+	for (size_t i = 0; m->plan->collect_age_s && i < sizeof(m->pool) / sizeof(m->pool[0]); i++)
+		m->pool[i].collect_age_s = m->plan->collect_age_s;
 	map->pool = m->pool;
 	map->npools = 4;
 	map->node = m->node;

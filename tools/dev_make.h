@@ -16,6 +16,8 @@ struct stele_dev_plan {
 	const char *dir; /* exists; absolute */
 	uint32_t nodes;  /* 1 ... STELE_DEV_NODES_MAX */
 	struct stele_code_id code;
+	uint64_t collect_age_s; /* of every pool: leftovers younger than this stay; 0: a day */
+	uint64_t heal_s;        /* between rounds of self-healing; 0: the node's default */
 	uint64_t capacity; /* bytes of each disk that may be used; 0: what there is */
 };
 

@@ -31,6 +31,12 @@ struct run {
 
 /* ---- deposits and their `logged` marks ---- */
 
+static bool is_sequencer(const struct stele_map *map, const struct stele_public_key *author)
+{
+	const struct stele_client_entry *who = stele_map_depositor(map, author);
+	return who && (who->roles & STELE_ROLE_SEQUENCER);
+}
+
 static bool logged_at(const struct stele_map *map, const struct stele_found *found,
                       const struct stele_hash *log_id, const struct stele_hash *deposit,
                       uint64_t *index)
@@ -41,7 +47,7 @@ static bool logged_at(const struct stele_map *map, const struct stele_found *fou
 		if (!found->mark[i].sig_ok ||
 		    stele_mark_decode(found->mark[i].text, found->mark[i].len, &m) != STELE_OK ||
 		    m.kind != STELE_MARK_LOGGED || !m.has_deposit ||
-		    memcmp(m.author.b, map->log_key.b, sizeof(m.author.b)) != 0 ||
+		    !is_sequencer(map, &m.author) ||
 		    !stele_hash_equal(&m.deposit, deposit) ||
 		    !stele_hash_equal(&m.u.logged.logid, log_id))
 			continue;

@@ -1,7 +1,7 @@
 /*
  * The log on a real cluster: the sequencer's callbacks over libstele, and the way from an object's id to its proof. Blocking,
- * one thread. The handle of whoever runs the sequencer is opened with the log's own key file (roles writer, reader,
- * sequencer): tiles, manifests and marks are signed with it.
+ * one thread. The handle of whoever runs the sequencer is a client's with the roles writer, reader and sequencer, whose key
+ * signs manifests' deposits and `logged` marks; the log's own key signs checkpoints and anchors, nothing else.
  */
 #ifndef NET_ANCHOR_ARCHIVE_H
 #define NET_ANCHOR_ARCHIVE_H

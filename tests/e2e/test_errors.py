@@ -61,14 +61,18 @@ class Errors(Case):
         c.start(*range(1, 9))
         self.assertTrue(self.ok(c.get(sha256(data))).out == data)
 
-    def test_dev_up_on_something_else(self):
+    def test_dev_up_beside_other_things(self):
         c = self.cluster
         busy = os.path.join(c.dir, "busy")
         os.mkdir(busy)
         open(os.path.join(busy, "precious"), "w").close()
-        r = run(STELE, "dev", "up", "--dir", busy)
-        self.assertIn(r.code, (1, 2), str(r))
-        self.assertEqual(os.listdir(busy), ["precious"])
+        up = run(STELE, "dev", "up", "--dir", busy, "--nodes", "1", "--code", "rep-1")
+        self.ok(up)
+        self.ok(run(STELE, "dev", "down", "--dir", busy, "--delete"))
+        self.assertEqual(os.listdir(busy), ["precious"], "what is somebody else's stays")
+        open(os.path.join(busy, "cluster.json"), "w").close()
+        self.one_line(run(STELE, "dev", "up", "--dir", busy), 1, "in the way")
+        self.one_line(run(STELE, "dev", "up", "--dir", os.path.join(c.dir, "nosuch")), 2, "nosuch")
 
     def test_port_in_use_and_bad_config(self):
         c = self.cluster

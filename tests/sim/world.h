@@ -1,0 +1,68 @@
+/*
+ * A whole cluster in one process: simulated machines that run the real node, and a client machine that runs the real session, over
+ * the plain transport. Everything follows from one seed.
+ */
+#ifndef TESTS_SIM_WORLD_H
+#define TESTS_SIM_WORLD_H
+
+#include "net/client/session.h"
+#include "net/node.h"
+#include "storage/base/prng.h"
+#include "storage/io/sim.h"
+
+#define WORLD_NODES_MAX 16u
+
+struct world_node {
+	uint16_t id;
+	char machine[16];
+	struct stele_secret_key tls;
+	struct stele_transport_factory *transport;
+	struct stele_env *env;
+	struct stele_node *node; /* NULL: down */
+	bool closed;
+};
+
+struct world {
+	struct stele_sim *sim;
+	struct stele_kv_world *kv;
+	struct stele_prng rng; /* the workload's */
+	uint32_t nnodes;
+	struct world_node node[WORLD_NODES_MAX];
+	char *map_json;
+	size_t map_len;
+	struct stele_map *map;
+	struct stele_secret_key client_tls, client_sign;
+	struct stele_transport_factory *client_transport;
+	struct stele_env *client_env;
+	struct stele_session *session; /* NULL: the client is down */
+	bool session_closed;
+	bool verbose;
+};
+
+/* Makes the world and starts everything. Any failure here ends the process: it is a bug of the harness. */
+void world_create(struct world *w, uint64_t seed, uint32_t nodes, const char *code,
+                  uint64_t collect_age_s, bool verbose);
+void world_destroy(struct world *w);
+
+/* Runs until done, at most limit seconds of simulated time. */
+bool world_run(struct world *w, bool (*done)(void *ctx), void *ctx, uint64_t limit_s);
+void world_sleep(struct world *w, uint64_t seconds);
+
+bool world_up(const struct world *w, uint32_t i);
+uint32_t world_nup(const struct world *w);
+/* Power loss (unsynced writes may go) or kill -9 (they stay). */
+void world_stop_node(struct world *w, uint32_t i, bool power_loss);
+void world_start_node(struct world *w, uint32_t i);
+/* The node is down; its disk is emptied. */
+void world_wipe(struct world *w, uint32_t i);
+/* Flips a bit somewhere in a node's extents; false: none found. */
+bool world_flip(struct world *w, uint32_t i);
+void world_stop_client(struct world *w);
+void world_start_client(struct world *w);
+
+/* Orders repair on every node that is up and waits; false: not finished within the limit. */
+bool world_repair(struct world *w, uint64_t limit_s);
+
+void world_say(struct world *w, const char *fmt, ...) STELE_PRINTF(2, 3);
+
+#endif
