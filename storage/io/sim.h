@@ -29,24 +29,27 @@ struct stele_sim_faults {
 	uint32_t stall;          /* an operation takes seconds */
 	uint32_t net_drop;       /* a connection is reset */
 	uint32_t connect_fail;
-	uint64_t disk_ns;        /* mean time of a disk operation */
-	uint64_t net_ns;         /* mean time of a message */
+	uint64_t disk_ns;        /* mean time of a disk operation; 100 us where nothing was set */
+	uint64_t net_ns;         /* mean time of a message; 200 us where nothing was set */
 };
 
 STELE_MUST_USE enum stele_err stele_sim_create(uint64_t seed, struct stele_sim **out);
+/* Every env must have been destroyed before. Accepts NULL. */
 void stele_sim_destroy(struct stele_sim *sim);
 /* Faults for one machine (by name), or for all when name is NULL. */
 void stele_sim_set_faults(struct stele_sim *sim, const char *machine,
 			  const struct stele_sim_faults *faults);
 
-/* The env of a machine, created with an empty disk at its first use; after a crash: a new life. */
+/* A new process on a machine, which is created with an empty disk at its first use. Several may
+ * live at once; after a crash the next one is a new life. */
 STELE_MUST_USE enum stele_err stele_sim_env(struct stele_sim *sim, const char *machine,
 					    struct stele_env **out);
 /* The power goes: see above. The dead env stays valid until stele_env_destroy. */
 void stele_sim_crash(struct stele_sim *sim, const char *machine);
 /* kill -9: the process dies, what it wrote reaches the disk. */
 void stele_sim_kill(struct stele_sim *sim, const char *machine);
-/* Cuts and heals the network between two machines (one way); NULL: every machine. */
+/* Cuts and heals the network between two machines (one way); NULL: every machine. What is sent
+ * over a cut arrives when it heals; until then nobody is told. */
 void stele_sim_cut(struct stele_sim *sim, const char *from, const char *to, bool cut);
 /* Removes everything below dir on the machine's disk. */
 void stele_sim_wipe(struct stele_sim *sim, const char *machine, const char *dir);
