@@ -245,22 +245,25 @@ enum stele_err stele_index_apply(struct stele_index *ix, const struct stele_item
 	return err;
 }
 
-enum stele_err stele_index_mark_bad(struct stele_index *ix, const struct stele_item_at *at)
+enum stele_err stele_index_mark(struct stele_index *ix, const struct stele_item_at *at, bool bad)
 {
 	uint8_t k[STELE_INDEX_KEY_MAX], v[STELE_INDEX_VALUE];
 	struct stele_item_at now;
 	enum stele_err err = stele_index_get(ix->kv, STELE_INDEX_ENTRY, &at->key, &now);
 	if (err == STELE_ERR_NOT_FOUND ||
-	    (!err && (now.bad || now.extent != at->extent || now.off != at->off)))
+	    (!err && (now.bad == bad || now.extent != at->extent || now.off != at->off)))
 		return STELE_OK;
 	if (err)
 		return err;
-	now.bad = true;
+	now.bad = bad;
 	stele_index_value_encode(&now, v);
 	struct stele_kv_write w = {k, stele_index_key(STELE_INDEX_ENTRY, &at->key, k), v,
 	                           sizeof(v)};
 	STELE_TRY(stele_kv_write(ix->kv, &w, 1));
-	ix->counts.bad++;
+	if (bad)
+		ix->counts.bad++;
+	else if (ix->counts.bad)
+		ix->counts.bad--;
 	return STELE_OK;
 }
 

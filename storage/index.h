@@ -8,7 +8,7 @@
  * a replay may start anywhere at or before the watermark, and footers may be read in any order that
  * keeps extents ascending.
  *
- * apply, mark_bad and checkpoint_begin change it: by one thread at a time ("the mutator"). Look-ups: any
+ * apply, mark and checkpoint_begin change it: by one thread at a time ("the mutator"). Look-ups: any
  * thread, any time. All block.
  */
 #ifndef STORAGE_INDEX_H
@@ -60,9 +60,9 @@ STELE_MUST_USE enum stele_err stele_index_get(struct stele_kv *kv, enum stele_in
 STELE_MUST_USE enum stele_err stele_index_shards(struct stele_kv_iter *it, uint16_t pool,
                                                  const struct stele_hash *block, bool good,
                                                  uint64_t *bits);
-/* Flags an entry as not readable, if it is still the one that lies at (extent, off). */
-STELE_MUST_USE enum stele_err stele_index_mark_bad(struct stele_index *ix,
-                                                   const struct stele_item_at *at);
+/* Flags an entry as not readable, or as readable again, if it is still the one that lies at at. */
+STELE_MUST_USE enum stele_err stele_index_mark(struct stele_index *ix,
+                                               const struct stele_item_at *at, bool bad);
 
 /* A checkpoint in two steps. begin takes down counters and state (which must agree: the mutator calls
  * it); end makes everything applied until then durable, then the state: it may run while more is

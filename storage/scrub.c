@@ -29,6 +29,7 @@
 struct victim {
 	struct stele_item_at at;
 	bool structure;
+	bool sound; /* was known to be damaged, and is not */
 	char why[120];
 };
 
@@ -59,15 +60,16 @@ struct stele_scrub_run {
 
 static void run(struct stele_scrub_run *c);
 
-static void note(struct stele_scrub_run *c, const struct stele_item_at *at, bool structure,
-                 const char *why)
+/* why NULL: sound. */
+static void note(struct stele_scrub_run *c, const struct stele_item_at *at, const char *why)
 {
 	if (c->nfound == FOUND_MAX)
 		return; /* a step ends before it comes to that */
 	struct victim *v = &c->found[c->nfound++];
 	v->at = *at;
-	v->structure = structure;
-	snprintf(v->why, sizeof(v->why), "%.*s", (int)sizeof(v->why) - 1, why);
+	v->structure = at->key.kind == STELE_ENTRY_FOOTER;
+	v->sound = !why;
+	snprintf(v->why, sizeof(v->why), "%.*s", (int)sizeof(v->why) - 1, why ? why : "");
 }
 
 /* ---- structure ---- */
@@ -78,7 +80,7 @@ static void note_structure(struct stele_scrub_run *c, const char *what, uint64_t
 	struct stele_item_at at = {.key = {.kind = STELE_ENTRY_FOOTER}, .extent = c->x.id};
 	snprintf(why, sizeof(why), "extent %08x: %s at %llu", c->x.id, what,
 	         (unsigned long long)off);
-	note(c, &at, true, why);
+	note(c, &at, why);
 }
 
 static enum stele_err ignore_item(void *ctx, const struct stele_item_at *it)
@@ -242,7 +244,7 @@ static enum stele_err check_rows(const struct stele_entry_head *h, const uint8_t
 static enum stele_err check_hashes(struct stele_scrub_run *c, const struct stele_entry_head *h,
                                    const uint8_t *meta, int fd)
 {
-	const struct stele_hash *row;
+	const struct stele_hash *row = NULL;
 	STELE_TRY(check_rows(h, meta, &row));
 	uint8_t *buf = stele_pages_alloc(STEP_BYTES);
 	if (!buf)
@@ -309,12 +311,10 @@ static enum stele_err check_content(struct stele_scrub_run *c, const struct stel
 static enum stele_err check_entry(struct stele_scrub_run *c, const struct stele_item_at *at)
 {
 	c->checked++;
-	if (at->bad) {
-		note(c, at, false, "known to be damaged");
-		return STELE_OK;
-	}
 	enum stele_err err = check_content(c, at);
-	if (err == STELE_ERR_NOT_FOUND || err == STELE_ERR_BUSY)
+	if (!err && at->bad)
+		note(c, at, NULL); /* it could not be read once, and now it can */
+	if (err == STELE_OK || err == STELE_ERR_NOT_FOUND || err == STELE_ERR_BUSY)
 		return STELE_OK; /* removed or moved meanwhile */
 	if (err != STELE_ERR_CORRUPT && err != STELE_ERR_IO)
 		return err;
@@ -323,7 +323,7 @@ static enum stele_err check_entry(struct stele_scrub_run *c, const struct stele_
 	struct stele_item_at now;
 	enum stele_err again = stele_index_get(c->s->index.kv, STELE_INDEX_ENTRY, &at->key, &now);
 	if (!again && now.extent == at->extent && now.off == at->off)
-		note(c, at, false, why);
+		note(c, at, why);
 	return again == STELE_ERR_NOT_FOUND ? STELE_OK : again;
 }
 
@@ -390,9 +390,11 @@ static void report(struct stele_scrub_run *c)
 {
 	for (uint32_t i = 0; i < c->nfound; i++) {
 		struct victim *v = &c->found[i];
+		if (!v->structure && v->at.bad == v->sound)
+			stele_store_mark(c->s, &v->at, !v->sound);
+		if (v->sound)
+			continue;
 		c->r->victims++;
-		if (!v->structure && !v->at.bad)
-			stele_store_mark_bad(c->s, &v->at);
 		if (c->r->victim)
 			c->r->victim(c->r, &v->at.key, v->why);
 	}

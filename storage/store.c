@@ -341,36 +341,38 @@ void stele_job_start(struct stele_job *job)
 	stele_env_submit(s->env, &job->op);
 }
 
-static void mark_bad_work(struct stele_store *s, struct stele_job *job)
+static void mark_work(struct stele_store *s, struct stele_job *job)
 {
 	pthread_mutex_lock(&s->index_lock);
-	job->err = stele_index_mark_bad(&s->index, &job->at);
+	job->err = stele_index_mark(&s->index, &job->at, job->at.bad);
 	job->counts = stele_store_counts(s);
 	pthread_mutex_unlock(&s->index_lock);
 }
 
-static void mark_bad_done(struct stele_store *s, struct stele_job *job, bool ran)
+static void mark_done(struct stele_store *s, struct stele_job *job, bool ran)
 {
 	if (ran && !job->err)
 		s->counts = job->counts;
 }
 
-void stele_store_mark_bad(struct stele_store *s, const struct stele_item_at *at)
+void stele_store_mark(struct stele_store *s, const struct stele_item_at *at, bool bad)
 {
 	struct stele_job *job = stele_job_create(s);
 	if (!job)
 		return; /* the next reader or scrub finds it again */
 	job->at = *at;
-	job->work = mark_bad_work;
-	job->done = mark_bad_done;
+	job->at.bad = bad;
+	job->work = mark_work;
+	job->done = mark_done;
 	stele_job_start(job);
 }
 
 static void report_work(struct stele_store *s, struct stele_job *job)
 {
 	job->err = stele_index_get(s->index.kv, STELE_INDEX_ENTRY, &job->at.key, &job->at);
+	job->at.bad = true;
 	if (!job->err)
-		mark_bad_work(s, job);
+		mark_work(s, job);
 }
 
 void stele_store_report_bad(struct stele_store *s, const struct stele_key *key)
@@ -380,7 +382,7 @@ void stele_store_report_bad(struct stele_store *s, const struct stele_key *key)
 		return;
 	job->at.key = stele_key_short(key);
 	job->work = report_work;
-	job->done = mark_bad_done;
+	job->done = mark_done;
 	stele_job_start(job);
 }
 

@@ -62,7 +62,7 @@ static void ended(struct stele_op *op)
 	struct stele_store *s = q->s;
 	s->reads--;
 	for (uint32_t i = 0; i < q->ndamaged; i++)
-		stele_store_mark_bad(s, &q->damaged[i]);
+		stele_store_mark(s, &q->damaged[i], true);
 	enum stele_err err = q->err;
 	if (op->result < 0)
 		err = stele_fail(STELE_ERR_CANCELLED, "cancelled");

@@ -142,8 +142,8 @@ STELE_MUST_USE enum stele_err stele_store_add_extent(struct stele_store *s, stru
 bool stele_store_extent_fd(struct stele_store *s, uint32_t id, int *fd, uint32_t *cycle);
 /* The counters as the mutator has them, without the per-extent ones. Under index_lock. */
 struct stele_index_counts stele_store_counts(const struct stele_store *s);
-/* Remembers that an entry cannot be read (unless it has moved meanwhile). */
-void stele_store_mark_bad(struct stele_store *s, const struct stele_item_at *at);
+/* Remembers that an entry cannot be read, or that it can after all (unless it has moved meanwhile). */
+void stele_store_mark(struct stele_store *s, const struct stele_item_at *at, bool bad);
 /* How many extents may exist: for all, or for tombstones and reclaim too. */
 uint32_t stele_store_extents_max(const struct stele_store *s, bool reserve);
 

@@ -141,7 +141,7 @@ static void looked_up(struct stele_rreq *q)
 	} else if (q->at.bad) {
 		end_read(q, stele_fail(STELE_ERR_CORRUPT, "known to be damaged"));
 	} else if (q->tries && same_place(&q->at, &q->tried)) {
-		stele_store_mark_bad(s, &q->at);
+		stele_store_mark(s, &q->at, true);
 		enum stele_err err = q->io_error ? STELE_ERR_IO : STELE_ERR_CORRUPT;
 		end_read(q, stele_fail(err, "%s", q->why));
 	} else if (q->tries == TRIES_MAX) {
@@ -228,7 +228,7 @@ static enum stele_err check_read(struct stele_rreq *q)
 {
 	struct stele_store_read *r = q->r;
 	struct stele_entry_head head;
-	const uint8_t *meta;
+	const uint8_t *meta = NULL;
 	STELE_TRY(check_front(q, &head, &meta));
 	uint32_t cell = r->first_cell;
 	uint64_t left = q->cells_len;

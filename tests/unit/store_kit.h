@@ -13,6 +13,13 @@
 #include "storage/base/sha256.h"
 #include "storage/store.h"
 
+/* A test that makes allocations fail keeps these out of it. */
+#ifndef kit_malloc
+#define kit_malloc        malloc
+#define kit_calloc        calloc
+#define kit_aligned_alloc aligned_alloc
+#endif
+
 struct kit {
 	struct stele_env *env;
 	struct stele_kv_world *world;
@@ -34,10 +41,15 @@ static inline void kit_env(struct kit *k, bool threads)
 	cr_assert_eq(err, STELE_OK, "%s", stele_detail());
 }
 
+static inline void kit_dir_in(struct kit *k, const char *where)
+{
+	snprintf(k->dir, sizeof(k->dir), "%s/stele-store-XXXXXX", where);
+	cr_assert(mkdtemp(k->dir), "%s", k->dir);
+}
+
 static inline void kit_dir(struct kit *k)
 {
-	snprintf(k->dir, sizeof(k->dir), "/tmp/stele-store-XXXXXX");
-	cr_assert(mkdtemp(k->dir));
+	kit_dir_in(k, "/tmp");
 }
 
 static inline void kit_opts(struct kit *k, bool leveldb)
@@ -159,11 +171,11 @@ static inline void kit_block_make(struct kit_block *b, const char *code, uint64_
 	cr_assert_eq(stele_descriptor_init(&b->d, &c, length), STELE_OK);
 	b->cells = stele_descriptor_cells(&b->d);
 	uint32_t roots = stele_descriptor_roots(&b->d);
-	b->row = calloc(roots * b->cells, sizeof(b->row[0]));
-	b->shard = calloc(b->d.n, sizeof(b->shard[0]));
+	b->row = kit_calloc(roots * b->cells, sizeof(b->row[0]));
+	b->shard = kit_calloc(b->d.n, sizeof(b->shard[0]));
 	uint64_t padded = stele_round_up(b->d.S, STELE_PAGE);
 	for (uint32_t i = 0; i < b->d.n; i++) {
-		b->shard[i] = aligned_alloc(STELE_PAGE, padded);
+		b->shard[i] = kit_aligned_alloc(STELE_PAGE, padded);
 		uint64_t x = kit_mix(seed * 64 + (roots == 1 ? 0 : i));
 		for (uint64_t at = 0; at < padded; at += 8)
 			memcpy(b->shard[i] + at, &(uint64_t){x = x * 6364136223846793005u + 1}, 8);
@@ -187,7 +199,7 @@ static inline void kit_block_free(struct kit_block *b)
 static inline uint8_t *kit_meta(const struct kit_block *b, uint32_t index, uint32_t *len)
 {
 	uint32_t roots = stele_descriptor_roots(&b->d);
-	uint8_t *m = malloc(STELE_DESCRIPTOR_MAX + roots * b->cells * STELE_HASH_LEN);
+	uint8_t *m = kit_malloc(STELE_DESCRIPTOR_MAX + roots * b->cells * STELE_HASH_LEN);
 	size_t n = stele_descriptor_encode(&b->d, m), row = b->cells * STELE_HASH_LEN;
 	uint32_t own = roots == 1 ? 0 : index;
 	memcpy(m + n, b->row + own * b->cells, row);
@@ -300,7 +312,7 @@ static inline enum stele_err kit_read(struct kit *k, struct stele_store_read *r)
 static inline enum stele_err kit_same(struct kit *k, const struct kit_block *b, uint32_t index)
 {
 	uint64_t padded = stele_round_up(b->d.S, STELE_PAGE);
-	uint8_t *buf = aligned_alloc(STELE_PAGE, padded);
+	uint8_t *buf = kit_aligned_alloc(STELE_PAGE, padded);
 	struct iovec iov = {buf, padded};
 	struct stele_store_read r = {.key =
 	                                 kit_key(STELE_ENTRY_SHARD, &b->id, NULL, (uint8_t)index),
