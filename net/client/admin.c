@@ -1,97 +1,98 @@
-/* Sends one request to every node and waits for all. What the JSON says is the caller's business. */
+/* Questions to all nodes at once. What they mean is the asker's business; replies are handed on as they come. */
 #include "net/client/admin.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 
-#include "net/client/session.h"
+#include "net/client/facade_private.h"
+#include "net/client/session_private.h"
 
-#define BODY_MAX (4u << 20)
+#define REPLY_MAX STELE_MAP_MAX
 
 struct ask {
+	struct stele_job job;
+	struct stele *stele;
+	struct stele_job_timer timer; /* of a pause */
+	const char *json;
+	uint64_t timeout_ns;
 	struct stele_node_answer *answer;
-	struct all *all;
-	struct stele_call call;
-	struct iovec request, reply;
+	uint32_t n, waiting;
 };
 
-struct all {
-	struct stele_env *env;
-	struct ask *ask;
-	uint32_t waiting;
-};
-
-static void answered(struct stele_call *call)
+static void over(struct stele_job *job)
 {
-	struct ask *a = call->ctx;
-	a->answer->err = call->err;
-	snprintf(a->answer->detail, sizeof(a->answer->detail), "%s", call->detail);
-	if (call->err == STELE_OK)
-		a->answer->body[call->reply_body_len] = '\0';
-	if (--a->all->waiting == 0)
-		stele_env_stop(a->all->env);
+	struct ask *a = (struct ask *)job;
+	stele_env_stop(a->stele->env);
 }
 
-static bool prepare(struct ask *a, struct all *all, struct stele_node_answer *answer,
-                    const struct stele_node_entry *node, uint16_t op, const char *json,
-                    uint64_t timeout_ns)
+static void cancel(struct stele_job *job)
 {
-	a->all = all;
-	a->answer = answer;
-	answer->node = node->id;
-	memcpy(answer->name, node->name, sizeof(answer->name));
-	memcpy(answer->addr, node->addr, sizeof(answer->addr));
-	answer->body = malloc(BODY_MAX + 1);
-	a->request = (struct iovec){.iov_base = (void *)(uintptr_t)json, .iov_len = strlen(json)};
-	a->reply = (struct iovec){.iov_base = answer->body, .iov_len = BODY_MAX};
-	a->call = (struct stele_call){
-	    .op = op,
-	    .body = &a->request,
-	    .nbody = 1,
-	    .into = &a->reply,
-	    .ninto = 1,
-	    .timeout_ns = timeout_ns,
-	    .cb = answered,
-	    .ctx = a,
-	};
-	return answer->body != NULL;
+	stele_job_over(job);
+}
+
+static void answer_done(struct ask *a)
+{
+	if (--a->waiting == 0)
+		stele_job_over(&a->job);
+}
+
+static void answered(struct stele_job_call *c)
+{
+	struct ask *a = (struct ask *)c->job;
+	struct stele_node_answer *answer = &a->answer[c->at];
+	answer->err = c->call.err;
+	snprintf(answer->detail, sizeof(answer->detail), "%s", c->call.detail);
+	if (c->call.err == STELE_OK) {
+		answer->body = malloc(c->call.reply_body_len + 1);
+		if (answer->body) {
+			memcpy(answer->body, c->reply, c->call.reply_body_len);
+			answer->body[c->call.reply_body_len] = '\0';
+		} else {
+			answer->err = STELE_ERR_NOMEM;
+			snprintf(answer->detail, sizeof(answer->detail), "out of memory");
+		}
+	}
+	answer_done(a);
+}
+
+static void ask_node(struct ask *a, uint32_t i, uint16_t op)
+{
+	struct stele_node_answer *answer = &a->answer[i];
+	struct stele_job_call *c = stele_job_call_new(&a->job, answer->node, op, 0, REPLY_MAX);
+	if (!c) {
+		answer->err = STELE_ERR_NOMEM;
+		snprintf(answer->detail, sizeof(answer->detail), "out of memory");
+		answer_done(a);
+		return;
+	}
+	c->at = i;
+	if (a->json)
+		c->body = (struct iovec){.iov_base = (void *)a->json, .iov_len = strlen(a->json)};
+	stele_job_call_send(c, a->timeout_ns, 0, answered);
 }
 
 enum stele_err stele_ask_nodes(struct stele *s, uint16_t op, const char *json, uint64_t timeout_ns,
                                struct stele_node_answer **answers, uint32_t *n)
 {
-	struct stele_session *session = stele_session_of(s);
-	struct stele_map *map = stele_map_ref(stele_session_map(session));
-	struct all all = {.env = stele_session_env(session), .waiting = map->nnodes};
-	enum stele_err err = STELE_OK;
-	*n = map->nnodes;
-	*answers = calloc(*n ? *n : 1, sizeof(**answers));
-	all.ask = calloc(*n ? *n : 1, sizeof(*all.ask));
-	if (!*answers || !all.ask)
-		err = STELE_ERR_NOMEM;
-	for (uint32_t i = 0; i < *n && err == STELE_OK; i++)
-		if (!prepare(&all.ask[i], &all, &(*answers)[i], &map->node[i], op, json,
-		             timeout_ns))
-			err = STELE_ERR_NOMEM;
-	if (err == STELE_OK && *n > 0) {
-		for (uint32_t i = 0; i < *n; i++)
-			stele_peers_call(stele_session_peers(session), map->node[i].id,
-			                 &all.ask[i].call);
-		stele_env_run(all.env);
+	const struct stele_map *map = stele_map_of(s);
+	struct ask a = {.stele = s, .json = json, .timeout_ns = timeout_ns, .n = map->nnodes};
+	a.answer = calloc(a.n ? a.n : 1, sizeof(*a.answer));
+	if (!a.answer)
+		return stele_fail(STELE_ERR_NOMEM, "out of memory");
+	for (uint32_t i = 0; i < a.n; i++) {
+		const struct stele_node_entry *node = &map->node[i];
+		a.answer[i].node = node->id;
+		memcpy(a.answer[i].name, node->name, sizeof(a.answer[i].name));
+		memcpy(a.answer[i].addr, node->addr, sizeof(a.answer[i].addr));
 	}
-	for (uint32_t i = 0; err == STELE_OK && i < *n; i++)
-		if ((*answers)[i].err != STELE_OK) {
-			free((*answers)[i].body);
-			(*answers)[i].body = NULL;
-		}
-	free(all.ask);
-	stele_map_unref(map);
-	if (err != STELE_OK) {
-		stele_answers_free(*answers, *answers ? *n : 0);
-		*answers = NULL;
-		*n = 0;
-		return stele_fail(err, "asking the nodes: out of memory");
-	}
+	stele_job_start(&a.job, s->session, cancel, over);
+	a.waiting = a.n + 1; /* one for this loop */
+	for (uint32_t i = 0; i < a.n; i++)
+		ask_node(&a, i, op);
+	answer_done(&a);
+	stele_env_run(s->env);
+	*answers = a.answer;
+	*n = a.n;
 	return STELE_OK;
 }
 
@@ -102,16 +103,15 @@ void stele_answers_free(struct stele_node_answer *answers, uint32_t n)
 	free(answers);
 }
 
-static void woke(struct stele_op *op)
+static void pause_over(struct stele_job_timer *t)
 {
-	stele_env_stop(op->ctx);
+	stele_job_over(t->job);
 }
 
 void stele_pause(struct stele *s, uint64_t ns)
 {
-	struct stele_env *env = stele_session_env(stele_session_of(s));
-	struct stele_op timer = {
-	    .kind = STELE_OP_TIMER, .off = stele_env_now(env) + ns, .cb = woke, .ctx = env};
-	stele_env_submit(env, &timer);
-	stele_env_run(env);
+	struct ask a = {.stele = s};
+	stele_job_start(&a.job, s->session, cancel, over);
+	stele_job_timer_set(&a.timer, &a.job, stele_env_now(s->env) + ns, pause_over);
+	stele_env_run(s->env);
 }
