@@ -165,9 +165,8 @@ void stele_block_chunks(const struct stele_block *b, const void *bytes, struct s
 {
 	const struct stele_descriptor *d = &b->desc;
 	uint64_t off = 0;
-	/* A chunk is a data cell where both begin at the same place and are full. */
-	while (d->length - off >= STELE_CELL_LEN && (off < d->S || d->S % STELE_CELL_LEN == 0) &&
-	       off % d->S + STELE_CELL_LEN <= d->S) {
+	/* Chunks are data cells as long as none crosses from one shard into the next. */
+	while (d->length - off >= STELE_CELL_LEN && off % d->S + STELE_CELL_LEN <= d->S) {
 		*leaf++ = b->row[off / d->S][off % d->S / STELE_CELL_LEN];
 		off += STELE_CELL_LEN;
 	}

@@ -351,6 +351,42 @@ Test(code, shards_at_hand_are_planned_as_copies)
 	cr_assert_eq(stele_code_margin(code, UINT64_MAX), 2);
 }
 
+/* A copy that is wanted beside a lost shard does not make the lost one dearer. */
+Test(code, a_copy_beside_a_local_repair)
+{
+	const struct stele_code *code = find("lrc-12-2-3");
+	struct stele_plan plan;
+	for (unsigned global = 14; global < 17; global++) {
+		uint64_t want = 1 | (uint64_t)1 << global, have = all_of(code) & ~(uint64_t)1;
+		cr_assert_eq(stele_code_plan(code, have, want, &plan), STELE_OK);
+		cr_assert_eq(plan.nread, 7u);
+		check_plan(code, have, want, &plan);
+	}
+}
+
+/* Far more wants for one set of shards than the cache has slots; each twice. */
+Test(code, plans_of_one_pattern_do_not_mix)
+{
+	const struct stele_code *code = find("lrc-12-2-3");
+	uint64_t have = all_of(code) & ~(uint64_t)0x10041;
+	struct stele_plan plan;
+	for (int again = 0; again < 2; again++)
+		for (unsigned abc = 0; abc < 17 * 17 * 17; abc++) {
+			uint64_t want = (uint64_t)1 << abc % 17 | (uint64_t)1 << abc / 17 % 17 |
+			                (uint64_t)1 << abc / 289;
+			cr_assert_eq(stele_code_plan(code, have, want, &plan), STELE_OK);
+			check_plan(code, have, want, &plan);
+		}
+	/* and the same shard from many sets */
+	uint64_t seed = 6;
+	for (int round = 0; round < 5000; round++) {
+		have = all_of(code) & ~((uint64_t)1 << guard_random(&seed) % 17 |
+		                        (uint64_t)1 << guard_random(&seed) % 17 | 1);
+		cr_assert_eq(stele_code_plan(code, have, 1, &plan), STELE_OK);
+		check_plan(code, have, 1, &plan);
+	}
+}
+
 /* DO NOT CHANGE: the globals that blocks on disk were made with. */
 Test(code, golden_coefficients)
 {
