@@ -56,7 +56,7 @@ static void make_key(struct world *w, struct stele_secret_key *out)
 
 static void make_map(struct world *w, const char *code, uint64_t collect_age_s)
 {
-	struct stele_secret_key root, state;
+	struct stele_secret_key root, state, log;
 	struct stele_pool pool[4];
 	struct stele_node_entry node[WORLD_NODES_MAX];
 	struct stele_disk_entry disk[WORLD_NODES_MAX];
@@ -70,6 +70,7 @@ static void make_map(struct world *w, const char *code, uint64_t collect_age_s)
 	must(stele_code_id_parse(code, &id), "code");
 	make_key(w, &root);
 	make_key(w, &state);
+	make_key(w, &log);
 	make_key(w, &w->client_tls);
 	make_key(w, &w->client_sign);
 	client.tls[0] = w->client_tls.pub;
@@ -78,7 +79,7 @@ static void make_map(struct world *w, const char *code, uint64_t collect_age_s)
 	m.nroot_keys = 1;
 	m.root_key[0] = root.pub;
 	m.state_key = state.pub;
-	m.log_key = w->client_sign.pub;
+	m.log_key = log.pub;
 	snprintf(m.log_origin, sizeof(m.log_origin), "sim.stele.dev/%032d", 1);
 	stele_map_default_pools(&id, stele_code_id_t(&id), w->nnodes, pool);
 	for (uint32_t i = 0; i < 4; i++) {
