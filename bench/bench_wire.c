@@ -4,7 +4,7 @@
  * AES-128-GCM records sealed and opened. Two threads, a loop each, as two processes would have; CPU
  * time is that of the whole process, both ends.
  *
- *   bench_wire [--turns N] [--ms N]
+ *   bench_wire [--turns N] [--ms N] [--only PUT|GET|PING]
  */
 #include <netinet/in.h>
 #include <openssl/evp.h>
@@ -28,6 +28,7 @@
 
 static int turns = 7;
 static double turn_s = 0.25;
+static const char *only;
 
 static void die(const char *what)
 {
@@ -233,12 +234,44 @@ static struct cost run_records(void)
 	return c;
 }
 
+/* Both ends of a TLS transport in one thread, no socket between them. */
+static struct cost run_transport(struct stele_transport_factory *f)
+{
+	static uint8_t into[CHUNK];
+	struct stele_transport *end[2];
+	size_t len, took, got;
+	try(f->create(f, false, NULL, 0, &end[0]), "TLS");
+	try(f->create(f, true, NULL, 0, &end[1]), "TLS");
+	double start = bench_now(), cpu = cpu_now(), total = 0;
+	for (int from = 0; bench_now() < start + turn_s; from = !from) {
+		struct stele_transport *a = end[from], *b = end[!from];
+		if (a->ops->ready(a) && b->ops->ready(b)) {
+			from = 0;
+			a = end[0];
+			b = end[1];
+			try(a->ops->send(a, shard, CHUNK, &took), "TLS");
+		}
+		const void *bytes = a->ops->drain(a, &len);
+		try(b->ops->feed(b, bytes, len), "TLS");
+		do {
+			try(b->ops->recv(b, into, sizeof(into), &got), "TLS");
+			total += (double)got;
+		} while (got);
+		a->ops->drained(a, len);
+	}
+	struct cost c = {total / (bench_now() - start), (cpu_now() - cpu) * 1e9 / total};
+	end[0]->ops->destroy(end[0]);
+	end[1]->ops->destroy(end[1]);
+	return c;
+}
+
 /* ---- the table ---- */
 
-enum row { TCP, RECORDS, PUT, GET, PING_1, PING_64, ROWS };
+enum row { TCP, RECORDS, TRANSPORT, PUT, GET, PING_1, PING_64, ROWS };
 static const char *const names[ROWS] = {
     "TCP alone, MB/s",
     "AES-128-GCM records, sealed and opened, MB/s",
+    "TLS transport, both ends, no socket, MB/s",
     "requests with a shard, TLS, MB/s",
     "replies with a shard, TLS, MB/s",
     "PING, one at a time, calls/s",
@@ -250,6 +283,8 @@ static void print_table(struct cost cost[ROWS][TURNS_MAX])
 	double rate[TURNS_MAX], ns[TURNS_MAX], sum[TURNS_MAX];
 	printf("%-48s %12s %22s\n", "", "rate", "CPU ns, both ends");
 	for (int r = 0; r < ROWS; r++) {
+		if (cost[r][0].rate == 0)
+			continue; /* not asked for */
 		double unit = r < PING_1 ? 1e6 : 1;
 		for (int t = 0; t < turns; t++) {
 			rate[t] = cost[r][t].rate / unit;
@@ -273,10 +308,35 @@ static void options(int argc, char **argv)
 			turns = atoi(argv[i + 1]);
 		else if (strcmp(argv[i], "--ms") == 0)
 			turn_s = atof(argv[i + 1]) / 1000;
+		else if (strcmp(argv[i], "--only") == 0)
+			only = argv[i + 1];
 	}
 	if (turns < 1 || turns > TURNS_MAX || turn_s <= 0) {
-		fprintf(stderr, "usage: bench_wire [--turns 1...%d] [--ms N]\n", TURNS_MAX);
+		fprintf(stderr,
+		        "usage: bench_wire [--turns 1...%d] [--ms N] [--only PUT|GET|PING]\n",
+		        TURNS_MAX);
 		exit(2);
+	}
+}
+
+static bool wanted(const char *row)
+{
+	return !only || strcmp(row, only) == 0;
+}
+
+static void run_turn(struct near *n, struct stele_transport_factory *tls,
+                     struct cost cost[ROWS][TURNS_MAX], int t)
+{
+	cost[TCP][t] = run_tcp();
+	cost[RECORDS][t] = run_records();
+	cost[TRANSPORT][t] = run_transport(tls);
+	if (wanted("PUT"))
+		cost[PUT][t] = run_calls(n, STELE_OPCODE_SHARD_PUT, INFLIGHT, BODY);
+	if (wanted("GET"))
+		cost[GET][t] = run_calls(n, STELE_OPCODE_SHARD_GET, INFLIGHT, BODY);
+	if (wanted("PING")) {
+		cost[PING_1][t] = run_calls(n, STELE_OPCODE_PING, 1, 1);
+		cost[PING_64][t] = run_calls(n, STELE_OPCODE_PING, 64, 1);
 	}
 }
 
@@ -323,14 +383,8 @@ int main(int argc, char **argv)
 	printf("%s, bodies of %u bytes, %u in flight, %d turns of %.2f s\n", near.env->ops->name,
 	       BODY, INFLIGHT, turns, turn_s);
 	(void)run_calls(&near, STELE_OPCODE_SHARD_PUT, INFLIGHT, BODY); /* connect, touch memory */
-	for (int t = 0; t < turns; t++) {
-		cost[TCP][t] = run_tcp();
-		cost[RECORDS][t] = run_records();
-		cost[PUT][t] = run_calls(&near, STELE_OPCODE_SHARD_PUT, INFLIGHT, BODY);
-		cost[GET][t] = run_calls(&near, STELE_OPCODE_SHARD_GET, INFLIGHT, BODY);
-		cost[PING_1][t] = run_calls(&near, STELE_OPCODE_PING, 1, 1);
-		cost[PING_64][t] = run_calls(&near, STELE_OPCODE_PING, 64, 1);
-	}
+	for (int t = 0; t < turns; t++)
+		run_turn(&near, tn, cost, t);
 	print_table(cost);
 	stele_peer_close(near.peer, near_closed, near.env);
 	stele_env_run(near.env);
