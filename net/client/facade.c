@@ -113,8 +113,10 @@ static void closed(void *ctx)
 
 void stele_close(struct stele *s)
 {
+	char detail[STELE_DETAIL_MAX];
 	if (!s)
 		return;
+	stele_detail_copy(detail); /* why the caller closes is still to be told */
 	if (s->session) {
 		stele_session_close(s->session, closed, s);
 		stele_env_run(s->env);
@@ -123,6 +125,7 @@ void stele_close(struct stele *s)
 	stele_transport_factory_destroy(s->transport);
 	stele_env_destroy(s->env);
 	free(s);
+	(void)stele_fail(STELE_OK, "%s", detail);
 }
 
 struct stele_session *stele_session_of(struct stele *s)
