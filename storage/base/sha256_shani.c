@@ -9,6 +9,7 @@
 #include "storage/base/sha256_kernel.h"
 
 #if defined(__x86_64__)
+#include <cpuid.h>
 #include <immintrin.h>
 
 #define TARGET __attribute__((target("sha,avx")))
@@ -123,12 +124,10 @@ static void run(unsigned n, uint32_t *const h[], const uint8_t *const p[], size_
 
 static bool usable(void)
 {
-	/* __builtin_cpu_supports knows no "sha" in GCC 12: CPUID leaf 7, EBX bit 29. */
-	unsigned eax = 7, ebx = 0, ecx = 0, edx = 0;
-	if (!__builtin_cpu_supports("avx"))
-		return false;
-	__asm__("cpuid" : "+a"(eax), "=b"(ebx), "+c"(ecx), "=d"(edx));
-	return ebx >> 29 & 1;
+	/* GCC 12's __builtin_cpu_supports knows no "sha": leaf 7, EBX bit 29 */
+	unsigned eax, ebx, ecx, edx;
+	return __builtin_cpu_supports("avx") && __get_cpuid_count(7, 0, &eax, &ebx, &ecx, &edx) &&
+	       (ebx >> 29 & 1);
 }
 
 const struct stele_sha256_kernel stele_sha256_shani = {
