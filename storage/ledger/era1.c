@@ -122,10 +122,10 @@ static enum stele_err inflate(struct era1 *e, const uint8_t *data, size_t len, s
                               size_t *out_len)
 {
 	STELE_TRY(stele_snappy_frame_length(data, len, max, out_len));
-	if (*out_len > e->plain_cap) {
+	if (!e->plain || *out_len > e->plain_cap) {
 		free(e->plain);
-		e->plain_cap = *out_len;
-		e->plain = malloc(*out_len);
+		e->plain_cap = *out_len + 1; /* never nothing: a record may inflate to no byte */
+		e->plain = malloc(e->plain_cap);
 		if (!e->plain) {
 			e->plain_cap = 0;
 			return stele_fail(STELE_ERR_NOMEM, "a record of %zu bytes", *out_len);

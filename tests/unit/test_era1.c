@@ -356,6 +356,20 @@ Test(era1, records_of_unknown_types_are_skipped_and_reported)
 	rig_free(&r);
 }
 
+Test(era1, records_that_inflate_to_nothing)
+{
+	struct blob none = {0}, c = blob_copy("\x65\x32\0\0\0\0\0\0", 8);
+	e2_snappy(&c, 0x0300, &none);
+	refused(&c, NULL, "header is not one RLP list");
+	/* the same as a chunk that says so */
+	static const uint8_t chunk[] = {0xff, 6, 0, 0, 's',  'N',  'a',  'P',  'p', 'Y',
+	                                0,    5, 0, 0, 0xd8, 0xea, 0x82, 0xa2, 0};
+	c.len = 8;
+	e2_record(&c, 0x0300, chunk, sizeof(chunk));
+	refused(&c, NULL, "header is not one RLP list");
+	blob_free(&c);
+}
+
 Test(era1, blocks_that_do_not_follow_each_other)
 {
 	struct evm_block b[2];

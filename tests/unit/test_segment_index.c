@@ -197,6 +197,47 @@ Test(segment_index, bytes_are_as_documented)
 	free(b.p);
 }
 
+static void swap(uint8_t *a, uint8_t *b, size_t len)
+{
+	for (size_t i = 0; i < len; i++) {
+		uint8_t t = a[i];
+		a[i] = b[i];
+		b[i] = t;
+	}
+}
+
+/* Halving finds what is there only in tables that are in order. */
+Test(segment_index, tables_out_of_order_are_refused)
+{
+	static struct stele_index_entry e[100];
+	size_t n = sample(e, 30, 3);
+	struct stele_index_head h = head();
+	struct stele_hash object = name_hash(77);
+	struct blob b = encode(&h, &object, e, n);
+	struct stele_index ix;
+	struct {
+		size_t at, unit, count;
+		const char *why;
+	} tables[] = {{160, 64, n, "index entry"}, {160 + 64 * n, 4, n, "index by hash"}, {0}};
+	tables[2].at = 160 + 68 * n;
+	tables[2].unit = 32;
+	tables[2].count = (b.len - tables[2].at) / 32;
+	tables[2].why = "outside parent";
+	cr_assert_gt(tables[2].count, 1u);
+	for (size_t t = 0; t < 3; t++) {
+		for (size_t i = 1; i < tables[t].count; i++) {
+			uint8_t *p = b.p + tables[t].at + i * tables[t].unit;
+			swap(p, p - tables[t].unit, tables[t].unit);
+			cr_assert_eq(stele_index_open(b.p, b.len, &ix), STELE_ERR_CORRUPT);
+			cr_assert(strstr(stele_detail(), tables[t].why), "%s", stele_detail());
+			cr_assert(strstr(stele_detail(), "out of order"), "%s", stele_detail());
+			swap(p, p - tables[t].unit, tables[t].unit);
+		}
+	}
+	cr_assert_eq(stele_index_open(b.p, b.len, &ix), STELE_OK);
+	free(b.p);
+}
+
 /* Hostile bytes: refused, or a view all of whose answers stay inside the bytes. */
 Test(segment_index, changed_bytes)
 {
