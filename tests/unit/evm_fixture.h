@@ -235,10 +235,10 @@ static inline void e2_record(struct blob *out, unsigned type, const void *p, siz
 
 static inline void e2_snappy(struct blob *out, unsigned type, const struct blob *plain)
 {
-	uint8_t *p;
-	size_t len;
+	uint8_t *p = NULL;
+	size_t len = 0;
 	enum stele_err err = stele_snappy_frame_deflate(plain->p, plain->len, &p, &len);
-	assert(err == STELE_OK);
+	assert(err == STELE_OK && len < 1u << 30);
 	(void)err;
 	e2_record(out, type, p, len);
 	free(p);
