@@ -1,8 +1,8 @@
 /*
- * How clients find the log without the sequencer's files: the log is a chain of its own in the catalogue
- * (D11). Anchor line number i is announced by a `catalogue` mark, signed by the sequencer, under the chain
- * "stele:<first 14 hex digits of the logId>-<i>", one mark per id, so that the newest line is found with
- * O(log i) look-ups however many there are. Its fields:
+ * How clients find the log without the sequencer's files: the log is a chain of its own in the
+ * catalogue (D11). Anchor line number i is announced by a `catalogue` mark, signed by the
+ * sequencer, under the chain "stele:<first 14 hex digits of the logId>-<i>", one mark per id, so
+ * that the newest line is found with O(log i) look-ups however many there are. Its fields:
  *   first, last, count   the leaves that the checkpoint covers: 0, size - 1, size
  *   first-parent         the hash of the previous line, as the line says
  *   last-hash            the checkpoint's root

@@ -1,5 +1,5 @@
-/* Making, writing and reading proofs. A proof that was read is well formed and nothing more: whether it
- * is true is verify.c's. */
+/* Making, writing and reading proofs. A proof that was read is well formed and nothing more:
+ * whether it is true is verify.c's. */
 #include "net/anchor/proof.h"
 
 #include <assert.h>

@@ -4,7 +4,8 @@
  * objects, arrays, strings and whole numbers up to 2^53 - 1: sorted keys, no blanks, lower hex): a
  * file is refused unless writing it again gives the same bytes.
  *
- *   {"anchors":[{"kind":"local","manifest":<hex>,"number":n,"previous":<hex>,"signature":<hex>,"time":t}],
+ *   {"anchors":[{"kind":"local","manifest":<hex>,"number":n,"previous":<hex>,"signature":<hex>,
+ *                "time":t}],
  *    "checkpoint":<signed note, verbatim: the log's signature alone>,
  *    "deposit":<the deposit's text>,
  *    "format":"stele.dev/proof/v1",

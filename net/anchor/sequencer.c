@@ -1,6 +1,6 @@
 /*
- * The sequencer's steps, in the order that makes every crash harmless (sequencer.h). It keeps no state
- * of its own but what it read from head and manifest.
+ * The sequencer's steps, in the order that makes every crash harmless (sequencer.h). It keeps no
+ * state of its own but what it read from head and manifest.
  */
 #include "net/anchor/sequencer.h"
 

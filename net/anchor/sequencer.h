@@ -34,9 +34,10 @@ struct stele_log_item {
 };
 
 struct stele_sequencer_ops {
-	/* Up to max items that no `logged` mark names; system deposits and `logged` marks never. Fewer than
-	 * max: no more wait now. An item that was marked or rejected does not come again while this
-	 * sequencer lives. An item that comes twice all the same is entered twice: harmless. */
+	/* Up to max items that no `logged` mark names; system deposits and `logged` marks never.
+	 * Fewer than max: no more wait now. An item that was marked or rejected does not come again
+	 * while this sequencer lives. An item that comes twice all the same is entered twice:
+	 * harmless. */
 	enum stele_err (*next)(void *ctx, struct stele_log_item *item, uint32_t max, uint32_t *n);
 	/* An item that the log does not take: its signature does not hold, its form is bad. */
 	void (*reject)(void *ctx, const struct stele_log_item *item, const char *why);
@@ -93,8 +94,8 @@ struct stele_sequencer_result {
 	struct stele_anchor_line
 	    line; /* the newest: covers every item that waited when run began */
 };
-/* Batches until what waits is entered (the first batch that is not full is the last). After an error
- * the sequencer must be destroyed; create takes up again. */
+/* Batches until what waits is entered (the first batch that is not full is the last). After an
+ * error the sequencer must be destroyed; create takes up again. */
 STELE_MUST_USE enum stele_err stele_sequencer_run(struct stele_sequencer *s,
                                                   struct stele_sequencer_result *out);
 

@@ -1,6 +1,6 @@
 /*
- * The judge of proofs. It reads no clock, asks nobody, and believes only the policy's keys. Each verdict
- * looks at everything that bears on it, so that no field of a proof goes unchecked.
+ * The judge of proofs. It reads no clock, asks nobody, and believes only the policy's keys. Each
+ * verdict looks at everything that bears on it, so that no field of a proof goes unchecked.
  */
 #include "net/anchor/verify.h"
 

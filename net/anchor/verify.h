@@ -1,7 +1,7 @@
 /*
- * Judging a proof by a policy: four verdicts (docs/anchoring.md, "The proof"). What is missing is "not
- * established", never assumed; what is there and wrong fails the whole proof, whatever was asked.
- * Pure, but for the file's bytes, which come through a callback. Thread: any.
+ * Judging a proof by a policy: four verdicts (docs/anchoring.md, "The proof"). What is missing is
+ * "not established", never assumed; what is there and wrong fails the whole proof, whatever was
+ * asked. Pure, but for the file's bytes, which come through a callback. Thread: any.
  */
 #ifndef NET_ANCHOR_VERIFY_H
 #define NET_ANCHOR_VERIFY_H

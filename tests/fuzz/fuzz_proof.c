@@ -1,6 +1,6 @@
 /*
- * Proofs, policies, anchor lines, manifests and tiles' paths. Whatever is accepted is written back byte
- * for byte, and a proof that decodes can be judged, whatever it says.
+ * Proofs, policies, anchor lines, manifests and tiles' paths. Whatever is accepted is written back
+ * byte for byte, and a proof that decodes can be judged, whatever it says.
  *
  * Input: a letter for the kind, then the bytes.
  */

@@ -1,7 +1,7 @@
 /*
- * A log's whole world in memory: deposits that wait, objects, head, anchored lines, marks. Every callback
- * counts, and one of them may crash: before it did anything, or after it did all. What tests of the
- * sequencer, manifests and proofs share.
+ * A log's whole world in memory: deposits that wait, objects, head, anchored lines, marks. Every
+ * callback counts, and one of them may crash: before it did anything, or after it did all. What
+ * tests of the sequencer, manifests and proofs share.
  */
 #ifndef TESTS_UNIT_LOG_WORLD_H
 #define TESTS_UNIT_LOG_WORLD_H

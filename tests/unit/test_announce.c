@@ -1,5 +1,5 @@
-/* Goal: an anchor line's announcement is a mark that encodes, says what the line says, and the newest is
- * found with few look-ups. */
+/* Goal: an anchor line's announcement is a mark that encodes, says what the line says, and the
+ * newest is found with few look-ups. */
 #include "net/anchor/announce.h"
 #include "tests/unit/log_world.h"
 

@@ -1,5 +1,5 @@
-/* Goal: the canonical writer gives RFC 8785's bytes for everything that it can write, and taking fields
- * apart accepts nothing that is out of bounds. */
+/* Goal: the canonical writer gives RFC 8785's bytes for everything that it can write, and taking
+ * fields apart accepts nothing that is out of bounds. */
 #include <criterion/criterion.h>
 #include <stdlib.h>
 

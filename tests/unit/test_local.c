@@ -1,5 +1,5 @@
-/* Goal: anchors.local grows line by line, durably; opening it sees every change to what it held; a torn end
- * is cut off and nothing else ever is. Run on real files. */
+/* Goal: anchors.local grows line by line, durably; opening it sees every change to what it held; a
+ * torn end is cut off and nothing else ever is. Run on real files. */
 #include <criterion/criterion.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -210,7 +210,8 @@ Test(local, every_changed_byte_is_seen)
 			enum stele_err err =
 			    stele_anchor_local_open(p->env, p->path, &p->trust, false, &l);
 			if (err == STELE_OK) {
-				/* the last line feed, or a byte of the last line that is now zero */
+				/* the last line feed, or a byte of the last line that is now zero
+				 */
 				cr_assert(i == len - 1 || (i >= two && bytes[i] == 0),
 				          "byte %zu of %zu", i, len);
 				cr_assert(stele_anchor_local_torn(l));

@@ -1,8 +1,8 @@
 /*
- * Goal: a proof is made, written and read as specified, byte for byte the golden one; both verifiers give
- * the verdicts of tests/golden/proof/cases.json; and no byte of a proof can be changed unnoticed
- * (tests/unit/test_stele_verify.py says the same of the second verifier, over the same files).
- * STELE_GOLDEN_WRITE=1 in the environment writes the golden files anew.
+ * Goal: a proof is made, written and read as specified, byte for byte the golden one; both
+ * verifiers give the verdicts of tests/golden/proof/cases.json; and no byte of a proof can be
+ * changed unnoticed (tests/unit/test_stele_verify.py says the same of the second verifier, over the
+ * same files). STELE_GOLDEN_WRITE=1 in the environment writes the golden files anew.
  */
 #include <jansson.h>
 
@@ -234,8 +234,8 @@ Test(proof, cases_of_both_verifiers)
 	free(b.p);
 }
 
-/* No change of a byte leaves a proof that decodes and verifies. Bit flips of every byte, and every other
- * value at the bytes of one stretch that has all kinds of characters. */
+/* No change of a byte leaves a proof that decodes and verifies. Bit flips of every byte, and every
+ * other value at the bytes of one stretch that has all kinds of characters. */
 static void change_everything(const char *name, const char *file)
 {
 	struct bytes proof = load(name), data = load(file), policy_bytes = load("policy.json");
@@ -433,7 +433,8 @@ Test(proof, building_refuses_what_would_not_verify)
 {
 	struct fixture *f = fixture_create();
 	struct world_deposit *d = &f->w->deposit[5];
-	/* a leaf that the line does not cover; a wrong index; a wrong signature; tiles of another log */
+	/* a leaf that the line does not cover; a wrong index; a wrong signature; tiles of another
+	 * log */
 	cr_assert_eq(stele_proof_build(d->text, d->len, &d->sig, 8, &f->w->line[0],
 	                               stele_manifest_fetch, &f->source, f->p),
 	             STELE_ERR_INVALID);

@@ -1,6 +1,6 @@
 /* Goal: whatever call of a sequencer's world a crash hits, before or after its effect, the next run
- * finishes the work: every deposit is in the log and proven, no anchored checkpoint is ever contradicted,
- * and a head from the past, or of a rewritten log, stops it. */
+ * finishes the work: every deposit is in the log and proven, no anchored checkpoint is ever
+ * contradicted, and a head from the past, or of a rewritten log, stops it. */
 #include "net/anchor/verify.h"
 #include "tests/unit/log_world.h"
 
@@ -143,7 +143,8 @@ Test(sequencer, unreachable_nodes_do_not_stop_it)
 	world_destroy(w);
 }
 
-/* Sizes chosen so that the batch in which the crash happens finishes tiles of two levels' making. */
+/* Sizes chosen so that the batch in which the crash happens finishes tiles of two levels' making.
+ */
 static void crash_everywhere(unsigned before, unsigned during, uint32_t batch_max)
 {
 	for (unsigned late = 0; late < 2; late++)
@@ -193,8 +194,8 @@ Test(sequencer, every_crash_point_where_tiles_are_finished, .timeout = 60)
 	crash_everywhere(250, 12, 0);
 }
 
-/* The last run ended between head and anchor, and its items were marked by hand: nothing waits, and the
- * head is anchored all the same. */
+/* The last run ended between head and anchor, and its items were marked by hand: nothing waits, and
+ * the head is anchored all the same. */
 Test(sequencer, a_moved_head_is_anchored_even_if_nothing_waits)
 {
 	struct world *w = world_create();
