@@ -315,16 +315,46 @@ Test(local, lines_removed_swapped_or_of_others_are_seen)
 	place_destroy(p);
 }
 
+/* The bytes of n lines, made without a write for each. */
+static char *line_bytes(struct place *p, unsigned n, size_t *len)
+{
+	struct stele_anchor_line line = {.number = 0};
+	char *out = malloc((size_t)n * 1024), body[STELE_DEPOSIT_MAX];
+	size_t one;
+	cr_assert_not_null(out);
+	*len = 0;
+	strcpy(line.checkpoint.origin, ORIGIN);
+	for (line.number = 0; line.number < n; line.number++) {
+		line.checkpoint.size = 10 * (line.number + 1);
+		cr_assert_eq(stele_note_sign(&line.checkpoint, &p->key, line.note, &line.note_len),
+		             STELE_OK);
+		stele_anchor_line_body(&line, &p->trust.cluster, body, &one);
+		stele_sign(&p->key, body, one, &line.sig);
+		cr_assert_eq(stele_anchor_line_encode(&line, out + *len, &one), STELE_OK);
+		stele_sha256(out + *len, one, &line.previous);
+		*len += one;
+	}
+	return out;
+}
+
 Test(local, many_lines_are_read_in_pieces)
 {
 	struct place *p = place_create();
-	make_lines(p, 1500); /* more than one read's length */
+	size_t len;
+	char *bytes = line_bytes(p, 3000, &len); /* more than one read's length */
+	cr_assert_gt(len, 1u << 20);
+	spill(p->path, bytes, len);
 	struct stele_anchor_local *l = open_ok(p, false);
 	struct stele_anchor_line line;
-	cr_assert_eq(stele_anchor_local_count(l), 1500u);
-	cr_assert_eq(stele_anchor_local_covering(l, 14999, &line), STELE_OK);
-	cr_assert_eq(line.number, 1499u);
+	cr_assert_eq(stele_anchor_local_count(l), 3000u);
+	cr_assert_eq(stele_anchor_local_covering(l, 29999, &line), STELE_OK);
+	cr_assert_eq(line.number, 2999u);
 	stele_anchor_local_close(l);
+	bytes[len / 2] ^= 1;
+	spill(p->path, bytes, len);
+	cr_assert_eq(stele_anchor_local_open(p->env, p->path, &p->trust, false, &l),
+	             STELE_ERR_CORRUPT);
+	free(bytes);
 	place_destroy(p);
 }
 
