@@ -356,6 +356,34 @@ Test(era1, records_of_unknown_types_are_skipped_and_reported)
 	rig_free(&r);
 }
 
+/* Records that are whole by their checksums, but another block's. */
+Test(era1, bodies_and_receipts_of_another_block)
+{
+	struct evm_block *b = evm_chain_make(0, 8, false);
+	struct blob file, t = b[3].receipts;
+	b[3].receipts = b[7].receipts; /* as many */
+	file = era1_make(b, 0, 8, 0);
+	refused(&file, NULL, "receipts of block 3");
+	refused(&file, NULL, "receiptsRoot does not match");
+	blob_free(&file);
+	b[3].receipts = b[2].receipts;
+	file = era1_make(b, 0, 8, 0);
+	refused(&file, NULL, "6 receipts for 9 transactions");
+	blob_free(&file);
+	b[3].receipts = t;
+	t = b[3].body;
+	b[3].body = b[6].body; /* other transactions, as many uncles */
+	file = era1_make(b, 0, 8, 0);
+	refused(&file, NULL, "body of block 3");
+	blob_free(&file);
+	b[3].body = b[3].header;
+	file = era1_make(b, 0, 8, 0);
+	refused(&file, NULL, "body has no list of transactions");
+	blob_free(&file);
+	b[3].body = t;
+	evm_chain_free(b, 8);
+}
+
 Test(era1, records_that_inflate_to_nothing)
 {
 	struct blob none = {0}, c = blob_copy("\x65\x32\0\0\0\0\0\0", 8);
