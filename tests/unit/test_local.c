@@ -239,7 +239,9 @@ Test(local, every_torn_end_is_cut_off)
 	cr_assert_eq(append(p, l, 30, &line), STELE_OK);
 	stele_anchor_local_close(l);
 	char *bytes = slurp(p->path, &len);
-	for (size_t cut = two; cut <= len; cut += cut + 20 < len ? 17 : 1) {
+	for (size_t cut = two; cut <= len; cut += cut + 64 < len  ? 61
+	                                          : cut + 3 < len ? len - 3 - cut
+	                                                          : 1) {
 		spill(p->path, bytes, cut);
 		l = open_ok(p, true);
 		cr_assert_eq(stele_anchor_local_count(l), cut == len ? 3u : 2u);
