@@ -315,6 +315,13 @@ static void digested(struct stele_call *call)
 	task_end(t);
 }
 
+static int by_pg(const void *a, const void *b, void *ctx)
+{
+	const struct group *group = ctx;
+	uint32_t x = group[*(const uint32_t *)a].view.pg, y = group[*(const uint32_t *)b].view.pg;
+	return (x > y) - (x < y);
+}
+
 static bool digest_disk(struct stele_inventory *inv, struct task *t, uint32_t disk_at,
                         uint32_t pool_at)
 {
@@ -331,6 +338,7 @@ static bool digest_disk(struct stele_inventory *inv, struct task *t, uint32_t di
 	}
 	if (t->ngroups == 0)
 		return false;
+	qsort_r(t->group, t->ngroups, sizeof(*t->group), by_pg, inv->group);
 	uint8_t *list = malloc(4 * (size_t)t->ngroups);
 	if (!list)
 		return false;
