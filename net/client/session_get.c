@@ -121,6 +121,9 @@ static void find_done(struct stele_find_request *find)
 	struct get_job *g = find->ctx;
 	g->finding = false;
 	if (!g->req->job.over) {
+		/* The last disk's answer ends the search: its records were not shown by progress. */
+		while (g->looked_at < find->found.nrecords)
+			offer(g, &find->found.record[g->looked_at++]);
 		enum stele_err err = find_verdict(find);
 		stele_get_step(&g->get, &(struct stele_get_event){.kind = STELE_GET_FIND_OVER,
 		                                                  .err = err,
