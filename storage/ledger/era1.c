@@ -118,8 +118,8 @@ static void era1_destroy(struct stele_parser *p)
 	free(e);
 }
 
-static enum stele_err inflate(struct era1 *e, const uint8_t *data, size_t len, size_t max,
-                              size_t *out_len)
+static enum stele_err inflate_record(struct era1 *e, const uint8_t *data, size_t len, size_t max,
+                                     size_t *out_len)
 {
 	STELE_TRY(stele_snappy_frame_length(data, len, max, out_len));
 	if (!e->plain || *out_len > e->plain_cap) {
@@ -144,18 +144,14 @@ static void add_part(struct stele_found_block *b, enum stele_part_kind kind,
 static enum stele_err take_head(struct stele_parser *p, const uint8_t *data, size_t len)
 {
 	struct era1 *e = p->state;
-	struct stele_hash last = e->found.hash;
-	uint64_t number = e->header.number;
+	struct stele_evm_header before = e->header;
 	size_t n;
 	if (e->count == STELE_ERA1_BLOCKS_MAX)
 		return stele_fail(STELE_ERR_CORRUPT, "more than %u blocks", STELE_ERA1_BLOCKS_MAX);
-	STELE_TRY(inflate(e, data, len, STELE_EVM_HEADER_MAX, &n));
+	STELE_TRY(inflate_record(e, data, len, STELE_EVM_HEADER_MAX, &n));
 	STELE_TRY(stele_evm_header_decode(e->plain, n, &e->header));
-	if (e->count && !stele_hash_equal(&e->header.parent, &last))
-		return stele_fail(STELE_ERR_CORRUPT, "its parent is not the block before it");
-	if (e->count && e->header.number != number + 1)
-		return stele_fail(STELE_ERR_CORRUPT, "number %llu follows %llu",
-		                  (unsigned long long)e->header.number, (unsigned long long)number);
+	if (e->count)
+		STELE_TRY(stele_evm_follows(&before, &e->header));
 	if (stele_all_zero(e->header.difficulty, sizeof(e->header.difficulty)))
 		return stele_fail(STELE_ERR_CORRUPT,
 		                  "difficulty 0: era1 holds blocks before the merge only");
@@ -192,7 +188,7 @@ static enum stele_err take_body(struct stele_parser *p, const uint8_t *data, siz
 	struct stele_rlp list;
 	const struct stele_hash *ids = NULL;
 	size_t n;
-	STELE_TRY(inflate(e, data, len, STELE_EVM_BODY_MAX, &n));
+	STELE_TRY(inflate_record(e, data, len, STELE_EVM_BODY_MAX, &n));
 	if (!stele_rlp_whole(e->plain, n, &list) || !list.list)
 		return stele_fail(STELE_ERR_CORRUPT, "body is not one RLP list");
 	struct stele_reader r = stele_rlp_items(&list);
@@ -208,7 +204,7 @@ static enum stele_err take_receipts(struct stele_parser *p, const uint8_t *data,
 {
 	struct era1 *e = p->state;
 	size_t n;
-	STELE_TRY(inflate(e, data, len, STELE_EVM_BODY_MAX, &n));
+	STELE_TRY(inflate_record(e, data, len, STELE_EVM_BODY_MAX, &n));
 	STELE_TRY(
 	    stele_evm_receipts_check(&e->scratch, &e->header, e->plain, n, e->found.tx_count));
 	add_part(&e->found, STELE_PART_RECEIPTS, STELE_ENCODING_SNAPPY_FRAMED,

@@ -182,6 +182,29 @@ enum stele_err stele_evm_body_decode(struct stele_reader *r, struct stele_evm_bo
 	return STELE_OK;
 }
 
+enum stele_err stele_evm_split(const struct stele_rlp *block, struct stele_evm_header *header,
+                               struct stele_evm_body *body)
+{
+	struct stele_reader r = stele_rlp_items(block);
+	struct stele_rlp item;
+	if (!block->list || !stele_rlp_next(&r, &item))
+		return stele_fail(STELE_ERR_CORRUPT, "a block without a header");
+	STELE_TRY(stele_evm_header_decode(item.raw, item.raw_len, header));
+	return stele_evm_body_decode(&r, body);
+}
+
+enum stele_err stele_evm_follows(const struct stele_evm_header *before,
+                                 const struct stele_evm_header *header)
+{
+	if (!stele_hash_equal(&header->parent, &before->hash))
+		return stele_fail(STELE_ERR_CORRUPT, "its parent is not the block before it");
+	if (header->number != before->number + 1)
+		return stele_fail(STELE_ERR_CORRUPT, "number %llu follows %llu",
+		                  (unsigned long long)header->number,
+		                  (unsigned long long)before->number);
+	return STELE_OK;
+}
+
 enum stele_err stele_evm_body_check(struct stele_evm_scratch *s,
                                     const struct stele_evm_header *header,
                                     const struct stele_evm_body *body, uint32_t *tx_count,

@@ -119,6 +119,37 @@ static enum stele_err extract_bitcoin(const struct stele_extract_opts *opts,
 
 /* ---- EVM ---- */
 
+/* A block that is stored as the RLP that is asked for. */
+static enum stele_err extract_rlp(const struct stele_extract_opts *opts,
+                                  const struct stele_stored_part *part, uint8_t **out,
+                                  size_t *out_len)
+{
+	struct stele_evm_scratch scratch = {0};
+	struct stele_evm_header header;
+	struct stele_evm_body body;
+	struct stele_rlp block;
+	uint32_t txs;
+	uint8_t *bytes;
+	size_t len;
+	STELE_TRY(plain(opts, part, STELE_EVM_HEADER_MAX + STELE_EVM_BODY_MAX, &bytes, &len));
+	enum stele_err err =
+	    stele_rlp_whole(bytes, len, &block)
+	        ? stele_evm_split(&block, &header, &body)
+	        : stele_fail(STELE_ERR_CORRUPT, "the stored block is not one RLP list");
+	if (err == STELE_OK && !stele_hash_equal(&header.hash, &opts->hash))
+		err = wrong_hash(opts, &header.hash);
+	if (err == STELE_OK)
+		err = stele_evm_body_check(&scratch, &header, &body, &txs, NULL);
+	stele_evm_scratch_reset(&scratch);
+	if (err != STELE_OK) {
+		free(bytes);
+		return err;
+	}
+	*out = bytes;
+	*out_len = len;
+	return STELE_OK;
+}
+
 /* [header, items of the body...] from RLP that stands apart. */
 static enum stele_err join(const uint8_t *header, size_t header_len, const struct stele_rlp *body,
                            uint8_t **out, size_t *out_len)
@@ -160,6 +191,9 @@ static enum stele_err extract_evm(const struct stele_extract_opts *opts,
 {
 	const struct stele_stored_part *head = find(parts, nparts, STELE_PART_HEADER);
 	const struct stele_stored_part *rest = find(parts, nparts, STELE_PART_BODY);
+	const struct stele_stored_part *whole = find(parts, nparts, STELE_PART_BLOCK);
+	if (whole)
+		return extract_rlp(opts, whole, out, out_len);
 	if (!head || !rest)
 		return stele_fail(STELE_ERR_CORRUPT, "the index names no header or no body");
 	uint8_t *header = NULL, *body = NULL;
@@ -187,6 +221,8 @@ enum stele_err stele_block_extract(const struct stele_extract_opts *opts,
 	case STELE_FORMAT_BITCOIN_BLK:
 		return extract_bitcoin(opts, parts, nparts, out, out_len);
 	case STELE_FORMAT_ERA1:
+	case STELE_FORMAT_RLP:
+	case STELE_FORMAT_RLP_GZIP:
 		return extract_evm(opts, parts, nparts, out, out_len);
 	default:
 		return stele_fail(STELE_ERR_INVALID, "blocks of a %s are not read by this version",

@@ -78,7 +78,6 @@ static enum stele_err drain(struct stele_feeder *f, bool final)
 enum stele_err stele_feeder_feed(struct stele_feeder *f, const void *bytes, size_t len)
 {
 	const uint8_t *p = bytes;
-	f->fed += len;
 	while (len) {
 		if (!kept(f) && !f->key) {
 			size_t used;

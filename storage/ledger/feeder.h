@@ -22,7 +22,6 @@ struct stele_feeder {
 	size_t need_max;    /* a step that asks for more is a bug */
 	const uint8_t *key; /* 8 bytes to exclusive-or by offset; NULL: none */
 	uint64_t offset;    /* in the file, of the next byte that no step has taken */
-	uint64_t fed;       /* bytes given so far */
 	uint8_t *buf;       /* kept: buf[at..end) */
 	size_t at, end, cap;
 	size_t need; /* what the last step asked for */

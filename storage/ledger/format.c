@@ -7,6 +7,7 @@
 
 #include "storage/ledger/bitcoin_block.h"
 #include "storage/ledger/parser.h"
+#include "storage/ledger/rlp.h"
 
 static const struct {
 	const char *name;
@@ -19,8 +20,8 @@ static const struct {
     [STELE_FORMAT_BITCOIN_RAW] = {"bitcoin block", STELE_FAMILY_BITCOIN},
     [STELE_FORMAT_ERA1] = {"era1", STELE_FAMILY_EVM, &stele_era1_parser},
     [STELE_FORMAT_ERE] = {"ere", STELE_FAMILY_EVM},
-    [STELE_FORMAT_RLP] = {"rlp export", STELE_FAMILY_EVM},
-    [STELE_FORMAT_RLP_GZIP] = {"gzipped rlp export", STELE_FAMILY_EVM},
+    [STELE_FORMAT_RLP] = {"rlp export", STELE_FAMILY_EVM, &stele_rlp_parser},
+    [STELE_FORMAT_RLP_GZIP] = {"gzipped rlp export", STELE_FAMILY_EVM, &stele_rlp_gzip_parser},
     [STELE_FORMAT_GETH_FREEZER] = {"geth freezer table", STELE_FAMILY_EVM},
     [STELE_FORMAT_FABRIC] = {"fabric block file", STELE_FAMILY_FABRIC},
     [STELE_FORMAT_FISCO] = {"fisco binlog", STELE_FAMILY_FISCO},
@@ -104,6 +105,29 @@ static enum stele_format detect_e2store(const uint8_t *p, size_t len, const char
 	return STELE_FORMAT_ERA1;
 }
 
+/* A block as RLP begins with a header, and that with two hashes and an address. */
+static bool is_rlp_block(const uint8_t *p, size_t len)
+{
+	size_t head, at = 0;
+	uint64_t total;
+	bool list;
+	for (int depth = 0; depth < 2; depth++) {
+		if (at >= len || !stele_rlp_peek(p + at, len - at, &head, &total, &list) || !list ||
+		    total < 55)
+			return false;
+		at += head;
+	}
+	return at + 67 <= len && p[at] == 0xa0 && p[at + 33] == 0xa0 && p[at + 66] == 0x94;
+}
+
+static bool is_rlp_gzip(const uint8_t *p, size_t len)
+{
+	uint8_t front[128];
+	if (!starts(p, len, "\x1f\x8b\x08", 3))
+		return false;
+	return is_rlp_block(front, stele_gunzip_peek(p, len, front, sizeof(front)));
+}
+
 enum stele_format stele_format_detect(const void *front, size_t len, const char *name,
                                       const uint8_t xor_key[STELE_XOR_KEY_LEN])
 {
@@ -113,7 +137,17 @@ enum stele_format stele_format_detect(const void *front, size_t len, const char 
 		return STELE_FORMAT_BITCOIN_BLK;
 	if (starts(p, len, e2store, sizeof(e2store)))
 		return detect_e2store(p, len, name);
+	if (is_rlp_block(p, len))
+		return STELE_FORMAT_RLP;
+	if (is_rlp_gzip(p, len))
+		return STELE_FORMAT_RLP_GZIP;
 	return STELE_FORMAT_UNKNOWN;
+}
+
+static enum stele_err feed_inflated(void *ctx, const void *bytes, size_t len)
+{
+	struct stele_parser *p = ctx;
+	return stele_feeder_feed(&p->feeder, bytes, len);
 }
 
 enum stele_err stele_parser_create(const struct stele_parser_opts *opts, struct stele_parser **out)
@@ -150,6 +184,8 @@ enum stele_err stele_parser_create(const struct stele_parser_opts *opts, struct 
 	p->opts.xor_key = p->feeder.key;
 	p->opts.name = opts->name; /* valid while opening only */
 	enum stele_err err = p->ops->open(p);
+	if (err == STELE_OK && p->ops->gzip)
+		err = stele_gunzip_init(&p->gunzip, feed_inflated, p);
 	p->opts.name = NULL;
 	if (err != STELE_OK) {
 		stele_parser_destroy(p);
@@ -162,7 +198,9 @@ enum stele_err stele_parser_create(const struct stele_parser_opts *opts, struct 
 enum stele_err stele_parser_feed(struct stele_parser *p, const void *bytes, size_t len)
 {
 	assert(!p->ended);
-	enum stele_err err = stele_feeder_feed(&p->feeder, bytes, len);
+	p->fed += len;
+	enum stele_err err = p->ops->gzip ? stele_gunzip_feed(&p->gunzip, bytes, len)
+	                                  : stele_feeder_feed(&p->feeder, bytes, len);
 	p->ended = err != STELE_OK;
 	return err;
 }
@@ -171,8 +209,9 @@ enum stele_err stele_parser_finish(struct stele_parser *p, struct stele_file_fac
 {
 	assert(!p->ended);
 	p->ended = true;
+	STELE_TRY(stele_gunzip_finish(&p->gunzip));
 	STELE_TRY(stele_feeder_finish(&p->feeder));
-	p->facts.length = p->feeder.fed;
+	p->facts.length = p->fed;
 	p->facts.level = STELE_LEVEL_BOUND;
 	STELE_TRY(p->ops->close(p));
 	if (p->facts.count == 0)
@@ -186,6 +225,7 @@ void stele_parser_destroy(struct stele_parser *p)
 	if (!p)
 		return;
 	p->ops->destroy(p);
+	stele_gunzip_reset(&p->gunzip);
 	stele_feeder_reset(&p->feeder);
 	free(p);
 }

@@ -7,11 +7,13 @@
 
 #include "storage/ledger/feeder.h"
 #include "storage/ledger/format.h"
+#include "storage/ledger/gunzip.h"
 
 struct stele_parser;
 
 struct stele_parser_ops {
 	size_t need_max; /* of the feeder */
+	bool gzip;       /* the file is inflated first; the feeder's offsets count inflated bytes */
 	/* Makes p->state. */
 	enum stele_err (*open)(struct stele_parser *p);
 	stele_feeder_step *step; /* ctx is the parser */
@@ -23,7 +25,9 @@ struct stele_parser_ops {
 struct stele_parser {
 	struct stele_parser_opts opts;
 	const struct stele_parser_ops *ops;
+	struct stele_gunzip gunzip; /* in front of the feeder, when ops->gzip */
 	struct stele_feeder feeder;
+	uint64_t fed; /* bytes of the file */
 	struct stele_file_facts
 	    facts; /* count, first, last and gaps are kept by the two calls below */
 	void *state;
@@ -32,6 +36,8 @@ struct stele_parser {
 
 extern const struct stele_parser_ops stele_bitcoin_blk_parser;
 extern const struct stele_parser_ops stele_era1_parser;
+extern const struct stele_parser_ops stele_rlp_parser;
+extern const struct stele_parser_ops stele_rlp_gzip_parser;
 
 /* Counts the block, holds it against the chain's pins, and hands it to the caller. */
 STELE_MUST_USE enum stele_err stele_parser_block(struct stele_parser *p,

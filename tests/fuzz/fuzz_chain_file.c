@@ -7,6 +7,7 @@
  */
 #include <stdlib.h>
 #include <string.h>
+#include <zlib.h>
 
 #include "storage/base/sha256.h"
 #include "storage/ledger/extract.h"
@@ -55,6 +56,35 @@ static struct blob made_era1(size_t n)
 	return file;
 }
 
+static struct blob made_rlp(size_t n, bool withdrawals)
+{
+	struct evm_block *b = evm_chain_make(0, n, withdrawals);
+	struct blob file = {0};
+	for (size_t i = 0; i < n; i++) {
+		struct blob one = evm_block_rlp(&b[i]);
+		blob_add(&file, one.p, one.len);
+		blob_free(&one);
+	}
+	evm_chain_free(b, n);
+	return file;
+}
+
+/* gzip without compression (deflate's stored blocks), so that mutations reach the blocks. */
+static struct blob stored_gzip(struct blob *plain)
+{
+	uint8_t head[15] = {0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 0xff, 1}, tail[8];
+	FUZZ_CHECK(plain->len < 65536);
+	stele_put_le16(head + 11, (uint16_t)plain->len);
+	stele_put_le16(head + 13, (uint16_t)~plain->len);
+	stele_put_le32(tail, (uint32_t)crc32(0, plain->p, (unsigned)plain->len));
+	stele_put_le32(tail + 4, (uint32_t)plain->len);
+	struct blob out = blob_copy(head, sizeof(head));
+	blob_add(&out, plain->p, plain->len);
+	blob_add(&out, tail, sizeof(tail));
+	blob_free(plain);
+	return out;
+}
+
 size_t fuzz_seed(unsigned i, uint8_t *out)
 {
 	uint8_t zero[200] = {0};
@@ -81,6 +111,13 @@ size_t fuzz_seed(unsigned i, uint8_t *out)
 	case 5:
 		file = made_era1(1);
 		return seed(out, STELE_FORMAT_ERA1, 0, 1, &file);
+	case 6:
+		file = made_rlp(5, false);
+		return seed(out, STELE_FORMAT_RLP, 0, 3, &file);
+	case 7:
+		file = made_rlp(3, true);
+		file = stored_gzip(&file);
+		return seed(out, STELE_FORMAT_RLP_GZIP, 0, 5, &file);
 	default:
 		return 0;
 	}
