@@ -47,7 +47,6 @@ struct direction { /* from end[i] to end[1 - i] */
 	bool syn;
 	bool fin;
 	int reset; /* an errno, when one is on its way */
-	bool held; /* by a cut */
 	struct sim_event *event;
 };
 
@@ -160,10 +159,8 @@ void stele_sim_net_cut(struct sim_net *net, const char *from, const char *to, bo
 	}
 	*at = rule;
 	for (struct sim_conn *conn = net->conns; conn; conn = conn->next) {
-		for (int i = 0; i < 2; i++) {
-			conn->dir[i].held = false; /* looked at again when it is delivered */
-			kick(conn, i);
-		}
+		kick(conn, 0); /* looked at again when it is delivered */
+		kick(conn, 1);
 	}
 }
 
@@ -379,10 +376,8 @@ static void deliver(struct stele_sim *sim, struct sim_event *event)
 	struct sim_conn *conn = dir->conn;
 	int i = dir == &conn->dir[0] ? 0 : 1;
 	dir->event = NULL;
-	if (is_cut(conn->net, dir->from, dir->to)) {
-		dir->held = true;
+	if (is_cut(conn->net, dir->from, dir->to))
 		return;
-	}
 	if (dir->from && stele_prng_chance(&sim->prng, dir->from->faults.net_drop)) {
 		end_reset(&conn->end[0], ECONNRESET);
 		end_reset(&conn->end[1], ECONNRESET);
@@ -410,7 +405,7 @@ static void deliver(struct stele_sim *sim, struct sim_event *event)
 static void kick(struct sim_conn *conn, int i)
 {
 	struct direction *dir = &conn->dir[i];
-	if (dir->event || dir->held || !(dir->reset || dir->syn || dir->tx.len || dir->fin))
+	if (dir->event || !(dir->reset || dir->syn || dir->tx.len || dir->fin))
 		return;
 	struct stele_sim *sim = conn->net->sim;
 	const struct sim_machine *machine = dir->from ? dir->from : dir->to;

@@ -686,6 +686,7 @@ ENV_TEST(nobody_listens, all)
 ENV_TEST(a_gone_peer_is_an_error_and_no_signal, real)
 {
 	set_up(*which, 0);
+	signal(SIGPIPE, SIG_DFL);
 	int fd[2];
 	connect_pair(fd);
 	struct linger hard = {.l_onoff = 1};
@@ -738,6 +739,38 @@ ENV_TEST(closing_a_socket_ends_what_is_pending_on_it, all)
 	cr_assert_lt(send.order, close[0].order);
 	cr_assert_lt(accept.order, close[1].order);
 	close_async(fd[1]);
+	tear_down();
+}
+
+static int late_close[2];
+static struct probe closing;
+
+/* Bytes arrive, and before the loop looks again, the socket is closed. */
+static void send_and_close(struct stele_op *op)
+{
+	cr_assert_eq(write(late_close[1], "x", 1), 1);
+	closing = (struct probe){.op = {.kind = STELE_OP_CLOSE, .fd = late_close[0]}};
+	submit(&closing);
+	probe_cb(op);
+}
+
+ENV_TEST(closing_comes_before_bytes_that_just_arrived, real)
+{
+	set_up(*which, 0);
+	connect_pair(late_close);
+	char byte;
+	struct probe recv = transfer(STELE_OP_RECV, late_close[0], &byte, 1, 0);
+	submit(&recv);
+	struct probe t = {.op = {.kind = STELE_OP_TIMER,
+	                         .off = stele_env_now(env) + 5 * MS,
+	                         .cb = send_and_close,
+	                         .ctx = &t}};
+	waiting++;
+	stele_env_submit(env, &t.op);
+	run_all();
+	cr_assert_eq(recv.op.result, -ECANCELED);
+	cr_assert_eq(closing.op.result, 0);
+	close_async(late_close[1]);
 	tear_down();
 }
 
