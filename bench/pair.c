@@ -12,11 +12,21 @@
 static double noise[NOISE_MAX];
 static int noise_count;
 
-double bench_now(void)
+static double read_clock(clockid_t clock)
 {
 	struct timespec t;
-	clock_gettime(CLOCK_MONOTONIC, &t);
+	clock_gettime(clock, &t);
 	return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
+}
+
+double bench_now(void)
+{
+	return read_clock(CLOCK_MONOTONIC);
+}
+
+static double now(const struct bench_options *o)
+{
+	return read_clock(o->wall ? CLOCK_MONOTONIC : CLOCK_THREAD_CPUTIME_ID);
 }
 
 static int compare(const void *a, const void *b)
@@ -34,38 +44,38 @@ struct bench_spread bench_spread_of(double *values, int n)
 }
 
 /* How many calls take about `seconds`; also warms caches and page tables. */
-static long calls_for(struct bench_side s, double seconds)
+static long calls_for(const struct bench_options *o, struct bench_side s)
 {
 	long calls = 1;
 	for (;;) {
-		double start = bench_now();
+		double start = now(o);
 		for (long i = 0; i < calls; i++)
 			s.work(s.arg);
-		double took = bench_now() - start;
-		if (took >= seconds / 4)
-			return (long)((double)calls * seconds / took) + 1;
+		double took = now(o) - start;
+		if (took >= o->seconds / 4)
+			return (long)((double)calls * o->seconds / took) + 1;
 		calls *= 2;
 	}
 }
 
-static double seconds_per_call(struct bench_side s, long calls)
+static double seconds_per_call(const struct bench_options *o, struct bench_side s, long calls)
 {
-	double start = bench_now();
+	double start = now(o);
 	for (long i = 0; i < calls; i++)
 		s.work(s.arg);
-	return (bench_now() - start) / (double)calls;
+	return (now(o) - start) / (double)calls;
 }
 
-static void measure_noise(void)
+static void measure_noise(const struct bench_options *o)
 {
 	uint64_t x = 0;
-	double start = bench_now();
+	double start = now(o);
 	for (int i = 0; i < 2000000; i++) {
 		x++;
 		__asm__ volatile("" : "+r"(x)); /* keeps the loop */
 	}
 	if (noise_count < NOISE_MAX)
-		noise[noise_count++] = bench_now() - start;
+		noise[noise_count++] = now(o) - start;
 }
 
 struct bench_result bench_pair(const struct bench_options *o, struct bench_side a,
@@ -73,12 +83,14 @@ struct bench_result bench_pair(const struct bench_options *o, struct bench_side 
 {
 	static double rate_a[TURNS_MAX], rate_b[TURNS_MAX], ratio[TURNS_MAX];
 	int turns = o->turns < TURNS_MAX ? o->turns : TURNS_MAX;
-	long calls_a = calls_for(a, o->seconds), calls_b = calls_for(b, o->seconds);
+	long calls_a = calls_for(o, a), calls_b = calls_for(o, b);
 	for (int i = 0; i < turns; i++) {
-		measure_noise();
+		measure_noise(o);
 		/* Each side goes first as often as the other. */
-		double first = i % 2 ? seconds_per_call(b, calls_b) : seconds_per_call(a, calls_a);
-		double second = i % 2 ? seconds_per_call(a, calls_a) : seconds_per_call(b, calls_b);
+		double first =
+		    i % 2 ? seconds_per_call(o, b, calls_b) : seconds_per_call(o, a, calls_a);
+		double second =
+		    i % 2 ? seconds_per_call(o, a, calls_a) : seconds_per_call(o, b, calls_b);
 		rate_a[i] = a.bytes / (i % 2 ? second : first);
 		rate_b[i] = b.bytes / (i % 2 ? first : second);
 		ratio[i] = rate_a[i] / rate_b[i];

@@ -1,13 +1,15 @@
 /*
  * Comparing two pieces of work on a machine that is never quite quiet: they run in turns, in one
  * process, and what counts is the ratio within each turn: its median, with the least and the most seen.
+ * Time is the thread's own processor time (or, for work that waits, the clock's), so that what others
+ * run takes cache and memory bandwidth from a measurement, but no time.
  * A fixed loop of integer additions runs in every turn too: how much its time varies is how noisy the
  * machine was.
  */
 #ifndef BENCH_PAIR_H
 #define BENCH_PAIR_H
 
-#include <stddef.h>
+#include <stdbool.h>
 
 typedef void (*bench_work)(void *arg);
 
@@ -29,9 +31,10 @@ struct bench_result {
 struct bench_options {
 	int turns;
 	double seconds; /* of each side in each turn, about */
+	bool wall;      /* by the clock: for work that waits */
 };
 
-double bench_now(void); /* seconds, monotonic */
+double bench_now(void); /* seconds by the clock */
 /* Sorts values. */
 struct bench_spread bench_spread_of(double *values, int n);
 struct bench_result bench_pair(const struct bench_options *o, struct bench_side a,
