@@ -1,7 +1,7 @@
 /*
- * The simulated world: its queue of events, its clock, its machines, and env_sim, which turns
- * operations into events. Disks are sim_disk.c's, sockets sim_net.c's; faults of disks are decided
- * here, where operations meet them.
+ * The simulated world: its clock, its machines and their ends, and env_sim, which turns operations
+ * into events. The queue is sim_queue.c's, what happens to bytes on a disk sim_file.c's and
+ * sim_disk.c's, and sockets are sim_net.c's.
  */
 #include "storage/io/sim.h"
 
@@ -9,7 +9,6 @@
 #include <errno.h>
 #include <stdlib.h>
 
-#include "storage/base/crc.h"
 #include "storage/io/sim_disk.h"
 #include "storage/io/sim_world.h"
 #include "storage/io/sys.h"
@@ -20,102 +19,6 @@
 #define WALL_START  1700000000 /* unix seconds at time 0 */
 
 enum { OP_UNDER_WAY = 1, OP_ENDED = 2 }; /* of priv.state */
-
-/* The queue */
-
-void *stele_sim_alloc(size_t len)
-{
-	void *p = calloc(1, len);
-	if (!p)
-		abort();
-	return p;
-}
-
-static bool before(const struct sim_event *a, const struct sim_event *b)
-{
-	return a->at != b->at ? a->at < b->at : a->seq < b->seq;
-}
-
-static void put(struct stele_sim *sim, uint32_t i, struct sim_event *event)
-{
-	sim->events[i] = event;
-	event->heap = i;
-}
-
-/* Moves the event at i to where it belongs. */
-static void settle(struct stele_sim *sim, uint32_t i)
-{
-	struct sim_event *event = sim->events[i];
-	while (i > 0 && before(event, sim->events[(i - 1) / 2])) {
-		put(sim, i, sim->events[(i - 1) / 2]);
-		i = (i - 1) / 2;
-	}
-	for (;;) {
-		uint32_t child = 2 * i + 1;
-		if (child + 1 < sim->events_n && before(sim->events[child + 1], sim->events[child]))
-			child++;
-		if (child >= sim->events_n || !before(sim->events[child], event))
-			break;
-		put(sim, i, sim->events[child]);
-		i = child;
-	}
-	put(sim, i, event);
-}
-
-struct sim_event *stele_sim_schedule(struct stele_sim *sim, uint64_t delay_ns,
-                                     void (*fire)(struct stele_sim *sim, struct sim_event *event),
-                                     void *owner)
-{
-	if (sim->events_n == sim->events_cap) {
-		uint32_t cap = sim->events_cap ? 2 * sim->events_cap : 64;
-		sim->events = realloc(sim->events, cap * sizeof(sim->events[0]));
-		if (!sim->events)
-			abort();
-		sim->events_cap = cap;
-	}
-	struct sim_event *event = stele_sim_alloc(sizeof(*event));
-	event->at = delay_ns < UINT64_MAX - sim->now ? sim->now + delay_ns : UINT64_MAX;
-	event->seq = sim->seq++;
-	event->fire = fire;
-	event->owner = owner;
-	put(sim, sim->events_n++, event);
-	settle(sim, event->heap);
-	return event;
-}
-
-static void dequeue(struct stele_sim *sim, struct sim_event *event)
-{
-	uint32_t i = event->heap;
-	struct sim_event *last = sim->events[--sim->events_n];
-	if (last == event)
-		return;
-	put(sim, i, last);
-	settle(sim, i);
-}
-
-void stele_sim_unschedule(struct stele_sim *sim, struct sim_event *event)
-{
-	dequeue(sim, event);
-	free(event);
-}
-
-void stele_sim_note(struct stele_sim *sim, const struct sim_machine *machine, enum sim_note note,
-                    uint64_t a, uint64_t b)
-{
-	uint8_t line[40];
-	struct stele_writer w = stele_writer(line, sizeof(line));
-	stele_write_le32(&w, note);
-	stele_write_le32(&w, machine ? machine->id : 0);
-	stele_write_le64(&w, sim->now);
-	stele_write_le64(&w, a);
-	stele_write_le64(&w, b);
-	stele_sha256_update(&sim->log, line, stele_written(&w));
-}
-
-uint64_t stele_sim_around(struct stele_sim *sim, uint64_t mean)
-{
-	return mean / 10 + (mean ? stele_prng_below(&sim->prng, mean / 5 * 9 + 1) : 0);
-}
 
 /* Handles */
 
@@ -163,117 +66,6 @@ static void handle_close(struct sim_env *env, struct sim_handle *handle)
 	if (handle->kind != SIM_FILE)
 		stele_sim_net_close(env, handle);
 	handle_drop(env, handle);
-}
-
-/* Disk operations, performed */
-
-static void check_alignment(const struct sim_handle *handle, const struct stele_op *op)
-{
-	if (!(handle->flags & STELE_OPEN_DIRECT))
-		return;
-	assert(op->off % STELE_PAGE == 0);
-	for (uint32_t i = 0; i < op->niov; i++) {
-		assert((uintptr_t)op->iov[i].iov_base % STELE_PAGE == 0);
-		assert(op->iov[i].iov_len % STELE_PAGE == 0);
-	}
-}
-
-static void note_bytes(struct sim_env *env, const struct stele_op *op, uint64_t len)
-{
-	uint32_t crc = 0;
-	uint64_t left = len;
-	for (uint32_t i = 0; i < op->niov && left > 0; i++) {
-		size_t n = op->iov[i].iov_len < left ? op->iov[i].iov_len : (size_t)left;
-		crc = stele_crc32c(op->iov[i].iov_base, n, crc);
-		left -= n;
-	}
-	stele_sim_note(env->sim, env->machine, SIM_NOTE_BYTES, len, crc);
-}
-
-static int64_t perform_read(struct sim_env *env, struct sim_handle *handle, struct stele_op *op)
-{
-	const struct stele_sim_faults *faults = &env->machine->faults;
-	struct stele_prng *prng = &env->sim->prng;
-	struct sim_inode *inode = handle->inode;
-	if (stele_sim_inode_is_dir(inode))
-		return -EISDIR;
-	check_alignment(handle, op);
-	if (stele_prng_chance(prng, faults->read_error))
-		return -EIO;
-	uint64_t len = stele_sys_left(op);
-	if (len > 0 && stele_prng_chance(prng, faults->bit_rot))
-		(void)stele_sim_inode_flip(inode, op->off + stele_prng_below(prng, len),
-		                           (uint32_t)stele_prng_below(prng, 8));
-	uint64_t got = 0;
-	for (uint32_t i = 0; i < op->niov; i++)
-		got += stele_sim_inode_read(inode, op->off + got, op->iov[i].iov_base,
-		                            op->iov[i].iov_len);
-	note_bytes(env, op, got);
-	return (int64_t)got;
-}
-
-/* Stores the first `len` bytes of a write at off. */
-static void store(struct sim_handle *handle, const struct stele_op *op, uint64_t off, uint64_t len)
-{
-	for (uint32_t i = 0; i < op->niov && len > 0; i++) {
-		size_t n = op->iov[i].iov_len < len ? op->iov[i].iov_len : (size_t)len;
-		stele_sim_inode_write(handle->inode, off, op->iov[i].iov_base, n);
-		off += n;
-		len -= n;
-	}
-}
-
-static int64_t perform_write(struct sim_env *env, struct sim_handle *handle, struct stele_op *op)
-{
-	const struct stele_sim_faults *faults = &env->machine->faults;
-	struct stele_prng *prng = &env->sim->prng;
-	struct sim_inode *inode = handle->inode;
-	if (!(handle->flags & STELE_OPEN_WRITE))
-		return -EBADF;
-	check_alignment(handle, op);
-	uint64_t len = stele_sys_left(op), off = op->off;
-	note_bytes(env, op, len);
-	if (len == 0)
-		return 0;
-	uint64_t size = stele_sim_inode_size(inode);
-	if (off + len > size && stele_prng_chance(prng, faults->no_space))
-		return -ENOSPC;
-	if (stele_prng_chance(prng, faults->write_error)) {
-		uint64_t pages = len / STELE_PAGE + 1; /* some of it may have got there */
-		uint64_t stored = stele_prng_below(prng, pages) * STELE_PAGE;
-		store(handle, op, off, stored);
-		return -EIO;
-	}
-	if (stele_prng_chance(prng, faults->lost_write)) {
-		if (off + len > size)
-			stele_sim_inode_resize(inode, off + len);
-		return (int64_t)len;
-	}
-	if (size > len && stele_prng_chance(prng, faults->misdirected))
-		off = stele_prng_below(prng, (size - len) / STELE_PAGE + 1) * STELE_PAGE;
-	store(handle, op, off, len);
-	if (op->flags & STELE_WRITE_DSYNC)
-		stele_sim_inode_sync_range(inode, off, len);
-	return (int64_t)len;
-}
-
-static int64_t perform_sync(struct sim_env *env, struct sim_handle *handle)
-{
-	if (stele_prng_chance(&env->sim->prng, env->machine->faults.write_error)) {
-		stele_sim_inode_sync_failed(handle->inode);
-		return -EIO;
-	}
-	stele_sim_inode_sync(handle->inode);
-	return 0;
-}
-
-static int64_t perform(struct sim_env *env, struct sim_handle *handle, struct stele_op *op)
-{
-	if (op->kind == STELE_OP_READV)
-		return perform_read(env, handle, op);
-	if (op->kind == STELE_OP_WRITEV)
-		return perform_write(env, handle, op);
-	return perform_sync(env, handle);
 }
 
 /* Operations as events */
@@ -348,7 +140,7 @@ static void fire_disk(struct stele_sim *sim, struct sim_event *event)
 	struct sim_env *env = event->env;
 	struct stele_op *op = event->owner;
 	struct sim_handle *handle = stele_sim_handle(env, op->fd, SIM_FILE);
-	int64_t result = perform(env, handle, op);
+	int64_t result = stele_sim_perform(env, handle, op);
 	left_handle(env, handle);
 	run_callback(env, op, result);
 }
@@ -496,7 +288,7 @@ static int64_t call_alive(struct sim_env *env, struct stele_op *op)
 	case STELE_OP_READV:
 	case STELE_OP_WRITEV:
 	case STELE_OP_SYNC:
-		return file ? perform(env, file, op) : -EBADF;
+		return file ? stele_sim_perform(env, file, op) : -EBADF;
 	case STELE_OP_CLOSE: {
 		struct sim_handle *handle = any_handle(env, op->fd);
 		if (!handle)
@@ -663,8 +455,8 @@ static void abandon(struct sim_env *env, struct stele_op *op)
 		uint64_t pages = stele_sys_left(op) / STELE_PAGE + 1;
 		if (op->kind == STELE_OP_WRITEV && handle->flags & STELE_OPEN_WRITE &&
 		    stele_prng_below(&env->sim->prng, 2) == 0)
-			store(handle, op, op->off,
-			      stele_prng_below(&env->sim->prng, pages + 1) * STELE_PAGE);
+			stele_sim_store(handle, op, op->off,
+			                stele_prng_below(&env->sim->prng, pages + 1) * STELE_PAGE);
 		handle->pending--;
 		handle->closer = NULL; /* it is in the list like any other */
 	}
@@ -783,10 +575,9 @@ void stele_sim_destroy(struct stele_sim *sim)
 
 bool stele_sim_step(struct stele_sim *sim)
 {
-	if (sim->events_n == 0)
+	struct sim_event *event = stele_sim_pop(sim);
+	if (!event)
 		return false;
-	struct sim_event *event = sim->events[0];
-	dequeue(sim, event);
 	sim->now = event->at;
 	event->fire(sim, event);
 	free(event);

@@ -1,7 +1,7 @@
 /*
- * Inside the simulator: the world, its machines and processes, and the queue of events. Only sim.c,
- * sim_disk.c and sim_net.c include it. Everything runs on one thread; whoever draws from the prng
- * does so in the order of events, so that a seed decides everything.
+ * Inside the simulator: the world, its machines and processes, and the queue of events. Only the
+ * sim*.c files include it. Everything runs on one thread; whoever draws from the prng does so in the
+ * order of events, so that a seed decides everything.
  */
 #ifndef STORAGE_IO_SIM_WORLD_H
 #define STORAGE_IO_SIM_WORLD_H
@@ -100,6 +100,8 @@ uint64_t stele_sim_around(struct stele_sim *sim, uint64_t mean);
 struct sim_event *stele_sim_schedule(struct stele_sim *sim, uint64_t delay_ns,
 				     void (*fire)(struct stele_sim *sim, struct sim_event *event),
 				     void *owner);
+/* Takes the next one out of the queue; NULL when there is none. */
+struct sim_event *stele_sim_pop(struct stele_sim *sim);
 void stele_sim_unschedule(struct stele_sim *sim, struct sim_event *event); /* frees it */
 
 /* The op, which has no event, ends with result: its callback comes as an event of its own. */
@@ -108,6 +110,12 @@ void stele_sim_end(struct sim_env *env, struct stele_op *op, int64_t result);
 struct sim_handle *stele_sim_handle_add(struct sim_env *env, enum sim_handle_kind kind);
 /* NULL: there is none, or not of this kind. */
 struct sim_handle *stele_sim_handle(struct sim_env *env, int fd, enum sim_handle_kind kind);
+
+/* Disk operations with the machine's faults (sim_file.c). */
+int64_t stele_sim_perform(struct sim_env *env, struct sim_handle *handle, struct stele_op *op);
+/* Stores the first `len` bytes of a write at off, unsynced. */
+void stele_sim_store(struct sim_handle *handle, const struct stele_op *op, uint64_t off,
+		     uint64_t len);
 
 /* The network (sim_net.c). Socket operations: their priv.slot is NULL while they wait. */
 struct sim_net *stele_sim_net_create(struct stele_sim *sim);
