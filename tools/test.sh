@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Every test, closing with ctest's own summary.
-#   tools/test.sh          what CI runs: unit, simulation, fault and end-to-end tests on io_uring; the storage and network suites
-#                          again on the threads env, under ASan+UBSan, and under TSan
+#   tools/test.sh          what CI runs: everything on io_uring; units, simulation and fuzz seeds again under ASan+UBSan; what runs on
+#                          several threads under TSan; disks, network and the main job again with io_uring refused
 #   tools/test.sh --full   adds more seeds, longer fault loops, and fuzzing
 set -euo pipefail
 top=$(cd "$(dirname "$0")/.." && pwd)
@@ -43,10 +43,10 @@ run() { # name dir ctest-arguments...
 	step "$name"
 	ctest --test-dir "$dir" --output-on-failure -j "$jobs" --no-tests=error "$@" || failed+=("$name")
 }
-ASAN_OPTIONS=detect_stack_use_after_return=1 run "ASan and UBSan: unit, sim, fuzz seeds" build-asan -L 'unit|sim|fuzz'
-TSAN_OPTIONS=halt_on_error=1 run "TSan: what runs on several threads" build-tsan -L threads
-STELE_ENV=threads run "io_uring refused: the threads env" build -L 'env|e2e-threads'
 run "all tests" build
+run "ASan and UBSan: units, simulation, fuzz seeds" build-asan -L '^(unit|sim|fuzz)$'
+run "TSan: what runs on several threads" build-tsan -L '^threads$'
+STELE_ENV=threads run "io_uring refused: everything on the threads env" build -L '^(threads|e2e-threads)$'
 
 if [ ${#failed[@]} -gt 0 ]; then
 	printf 'failed: %s\n' "${failed[@]}" >&2
