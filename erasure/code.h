@@ -16,7 +16,7 @@ struct stele_code; /* opaque; owned by the module */
 
 /* Finds (building it on first use, checked) the code. INVALID: not one of ours. */
 STELE_MUST_USE enum stele_err stele_code_find(const struct stele_code_id *id,
-					      const struct stele_code **out);
+                                              const struct stele_code **out);
 STELE_MUST_USE enum stele_err stele_code_find_name(const char *name, const struct stele_code **out);
 const struct stele_code_id *stele_code_id(const struct stele_code *code);
 uint32_t stele_code_n(const struct stele_code *code);
@@ -45,14 +45,14 @@ struct stele_plan {
 /* UNAVAILABLE when `have` cannot determine `want`. Shards of want that are also in have are planned
  * as copies. Plans are cached by (have, want). */
 STELE_MUST_USE enum stele_err stele_code_plan(const struct stele_code *code, uint64_t have,
-					      uint64_t want, struct stele_plan *out);
+                                              uint64_t want, struct stele_plan *out);
 
 /* data: k pointers to S bytes each; parity: n - k pointers that receive S bytes each. Any alignment,
  * any S; works in slices that stay in cache. */
 void stele_code_encode(const struct stele_code *code, size_t S, const uint8_t *const *data,
-		       uint8_t *const *parity);
+                       uint8_t *const *parity);
 /* in: plan->nread pointers in the order of plan->read; out: plan->nwant pointers. */
 void stele_code_apply(const struct stele_plan *plan, size_t len, const uint8_t *const *in,
-		      uint8_t *const *out);
+                      uint8_t *const *out);
 
 #endif

@@ -14,9 +14,9 @@
 #include "storage/base/bytes.h"
 
 enum stele_code_family { /* format: DO NOT CHANGE THESE VALUES */
-	STELE_CODE_REP = 1,
-	STELE_CODE_RS = 2,
-	STELE_CODE_LRC = 3,
+	                 STELE_CODE_REP = 1,
+	                 STELE_CODE_RS = 2,
+	                 STELE_CODE_LRC = 3,
 };
 
 /* What names a code: rep-n is {REP, k 1, m n-1}, rs-k-m {RS, k, m}, lrc-k-l-g {LRC, k, m l+g, l}. */
@@ -54,8 +54,8 @@ uint64_t stele_block_len(const struct stele_code_id *code);
 
 /* Fills everything but the roots. INVALID when the length is 0 or over the limit. */
 STELE_MUST_USE enum stele_err stele_descriptor_init(struct stele_descriptor *d,
-						    const struct stele_code_id *code,
-						    uint64_t length);
+                                                    const struct stele_code_id *code,
+                                                    uint64_t length);
 /* Number of distinct roots and rows in it: n, or 1 for rep-n. */
 uint32_t stele_descriptor_roots(const struct stele_descriptor *d);
 /* The root of shard idx (rep-n: always root 0). */
@@ -70,20 +70,20 @@ size_t stele_descriptor_encode(const struct stele_descriptor *d, uint8_t *out);
 /* Decodes exactly len bytes. CORRUPT (with the field's name) on anything that is not canonical;
  * nothing is allocated. */
 STELE_MUST_USE enum stele_err stele_descriptor_decode(const void *bytes, size_t len,
-						      struct stele_descriptor *out);
+                                                      struct stele_descriptor *out);
 /* Decodes a descriptor at the front of a longer span; *used is its length. */
 STELE_MUST_USE enum stele_err stele_descriptor_decode_prefix(const void *bytes, size_t len,
-							     struct stele_descriptor *out,
-							     size_t *used);
+                                                             struct stele_descriptor *out,
+                                                             size_t *used);
 void stele_descriptor_id(const struct stele_descriptor *d, struct stele_hash *out);
 
 /* A row is the leaf hashes of one shard's cells. True when its Merkle root is shard idx's root. */
 bool stele_descriptor_row_ok(const struct stele_descriptor *d, uint32_t idx,
-			     const struct stele_hash *row);
+                             const struct stele_hash *row);
 /* CORRUPT unless the cell's bytes hash to row[cell]. */
 STELE_MUST_USE enum stele_err stele_descriptor_check_cell(const struct stele_descriptor *d,
-							  uint32_t cell,
-							  const struct stele_hash *row,
-							  const void *bytes, size_t len);
+                                                          uint32_t cell,
+                                                          const struct stele_hash *row,
+                                                          const void *bytes, size_t len);
 
 #endif

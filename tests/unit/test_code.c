@@ -192,6 +192,12 @@ Test(code, larger_codes_to_one_loss_beyond_their_tolerance)
 	check_losses("lrc-30-2-2", 4);
 	check_losses("lrc-24-6-2", 4);
 	check_losses("lrc-28-7-1", 3);
+	const char *full = getenv("STELE_TEST_FULL");
+	if (full && full[0] == '1') { /* a few minutes */
+		check_losses("rs-20-5", 6);
+		check_losses("rs-32-4", 5);
+		check_losses("lrc-30-6-2", 4);
+	}
 }
 
 Test(code, lrc_20_4_2_to_all_that_it_can_ever_survive)
