@@ -223,6 +223,26 @@ static enum stele_err get_range_file(struct stele *s, const struct stele_hash *i
 	return err;
 }
 
+/* A device or a pipe cannot be replaced by a file that appears when it is whole: bytes go into it as they come. */
+static bool is_special(const char *path)
+{
+	struct stat st;
+	return stat(path, &st) == 0 && !S_ISREG(st.st_mode) && !S_ISDIR(st.st_mode);
+}
+
+static enum stele_err get_special(struct stele *s, const struct stele_hash *id, const char *path,
+                                  const struct stele_get_opts *opts, struct stele_get_result *r)
+{
+	FILE *f = fopen(path, "wb");
+	if (!f)
+		return stele_fail_errno(errno, "%s", path);
+	struct stele_sink sink = {.write = write_out, .ctx = f};
+	enum stele_err err = stele_get(s, id, opts, &sink, r);
+	if (fclose(f) != 0 && err == STELE_OK)
+		err = stele_fail_errno(errno, "%s", path);
+	return err;
+}
+
 static enum stele_err run_get(struct stele_cli *cli)
 {
 	struct stele *s;
@@ -239,7 +259,9 @@ static enum stele_err run_get(struct stele_cli *cli)
 	STELE_TRY(stele_cli_open(cli, &s));
 	opts.progress = progress_start(&bar, cli, path ? path : "get");
 	enum stele_err err;
-	if (path && !range) {
+	if (path && is_special(path)) {
+		err = get_special(s, &id, path, &opts, &r);
+	} else if (path && !range) {
 		err = stele_get_file(s, &id, path, &opts, &r);
 	} else if (path) {
 		err = get_range_file(s, &id, path, &opts, &r);
