@@ -166,7 +166,8 @@ Test(client, put_and_get_every_size)
 			struct stele_put_request p;
 			struct stele_get_request g;
 			struct stele_hash id;
-			if (c == 2 && b.len > 2 << 20) { /* the model's extents are too small for it */
+			if (c == 2 &&
+			    b.len > 2 << 20) { /* the model's extents are too small for it */
 				free(b.p);
 				continue;
 			}
@@ -560,6 +561,108 @@ Test(client, many_at_once)
 		get_same(w, &p[i].result.object, &b[i], &g);
 		free(b[i].p);
 	}
+	world_free(w);
+}
+
+/* ---- the map moves on ---- */
+
+/* The world's map, one state epoch on, with changes; signed by the world's state key, which is the second that it drew
+ * from its seed. */
+static void next_map(struct world *w, uint64_t seed, uint32_t epoch, uint32_t disk_out, char **json,
+                     size_t *len)
+{
+	struct stele_map m = *w->map;
+	struct stele_prng rng;
+	struct stele_secret_key key[2];
+	struct stele_disk_entry disk[NODES];
+	uint8_t bytes[32];
+	stele_prng_init(&rng, seed ^ 0x9e3779b97f4a7c15ull);
+	for (int i = 0; i < 2; i++) {
+		stele_prng_fill(&rng, bytes, sizeof(bytes));
+		stele_key_from_seed(&key[i], bytes);
+	}
+	memcpy(disk, m.disk, sizeof(disk));
+	m.disk = disk;
+	m.state_epoch = epoch;
+	if (disk_out < NODES)
+		disk[disk_out].out = true;
+	cr_assert_eq(stele_map_compose(&m, w->map, NULL, 0, &key[1], json, len), STELE_OK, "%s",
+	             stele_detail());
+}
+
+static void give_map(struct world *w, const char *json, size_t len)
+{
+	for (uint32_t i = 0; i < NODES; i++)
+		cr_assert_eq(stele_node_take_map(w->node[i].node, json, len), STELE_OK, "%s",
+		             stele_detail());
+}
+
+Test(client, nodes_hold_a_newer_map)
+{
+	struct world *w = world_new(20, "rs-4-2");
+	struct bytes b = bytes_random(1, 700000), big = bytes_random(2, 40 << 20);
+	struct stele_get_request g;
+	struct stele_put_request p;
+	char *json;
+	size_t len;
+	struct stele_hash id = put_ok(w, &b);
+	next_map(w, 20, 2, NODES, &json, &len);
+	give_map(w, json, len);
+	free(json);
+	get_same(w, &id, &b, &g);
+	b.p[0] ^= 1;
+	id = put_ok(w, &b); /* refused as stale, the map fetched, then stored in full */
+	cr_assert_eq(stele_session_map(w->session)->state_epoch, 2u);
+	/* And windows change in the middle of a put, at many points of it. */
+	for (uint32_t k = 0; k < 8; k++) {
+		big.p[0]++;
+		big.at = 0;
+		p = (struct stele_put_request){.source = {read_bytes, &big, big.len}, .cb = put_cb};
+		stele_session_put(w->session, &p);
+		for (uint32_t i = 0; i < 150 * k && !done; i++)
+			stele_sim_step(w->sim);
+		next_map(w, 20, 3 + k, k % NODES, &json, &len);
+		give_map(w, json, len);
+		free(json);
+		wait(w);
+		cr_assert(p.err == STELE_OK || p.err == STELE_ERR_DEGRADED ||
+		              p.err == STELE_ERR_UNAVAILABLE,
+		          "%s", p.detail);
+		if (p.err != STELE_ERR_UNAVAILABLE)
+			get_same(w, &p.result.object, &big, &g);
+	}
+	free(b.p);
+	free(big.p);
+	world_free(w);
+}
+
+/* The client is ahead: it waits a little for the nodes to learn the map. */
+Test(client, nodes_are_behind)
+{
+	struct world *w = world_new(21, "rs-4-2");
+	struct bytes b = bytes_random(1, 700000);
+	struct stele_put_request p;
+	struct stele_get_request g;
+	struct stele_map *map;
+	char *json;
+	size_t len;
+	next_map(w, 21, 2, NODES, &json, &len);
+	cr_assert_eq(stele_map_parse(json, len, w->map, &map), STELE_OK);
+	stele_peers_set_map(stele_session_peers(w->session), map);
+	stele_map_unref(map);
+	cr_assert_eq(put(w, &b, b.len, &p), STELE_ERR_UNAVAILABLE);
+	cr_assert(strstr(p.detail, "stale"), "%s", p.detail);
+	p = (struct stele_put_request){.source = {read_bytes, &b, b.len}, .cb = put_cb};
+	b.at = 0;
+	stele_session_put(w->session, &p);
+	for (uint32_t i = 0; i < 60; i++)
+		stele_sim_step(w->sim);
+	give_map(w, json, len);
+	wait(w);
+	cr_assert_eq(p.err, STELE_OK, "%s", p.detail);
+	get_same(w, &p.result.object, &b, &g);
+	free(json);
+	free(b.p);
 	world_free(w);
 }
 
