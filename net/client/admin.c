@@ -21,8 +21,7 @@ struct ask {
 
 static void over(struct stele_job *job)
 {
-	struct ask *a = (struct ask *)job;
-	stele_env_stop(a->stele->env);
+	stele_wait_over(((struct ask *)job)->stele);
 }
 
 static void cancel(struct stele_job *job)
@@ -90,7 +89,11 @@ enum stele_err stele_ask_nodes(struct stele *s, uint16_t op, const char *json, u
 	for (uint32_t i = 0; i < a.n; i++)
 		ask_node(&a, i, op);
 	answer_done(&a);
-	stele_env_run(s->env);
+	stele_wait(s, &a.job);
+	if (atomic_load(&s->interrupted)) {
+		stele_answers_free(a.answer, a.n);
+		return stele_fail(STELE_ERR_CANCELLED, "interrupted");
+	}
 	*answers = a.answer;
 	*n = a.n;
 	return STELE_OK;
@@ -113,5 +116,5 @@ void stele_pause(struct stele *s, uint64_t ns)
 	struct ask a = {.stele = s};
 	stele_job_start(&a.job, s->session, cancel, over);
 	stele_job_timer_set(&a.timer, &a.job, stele_env_now(s->env) + ns, pause_over);
-	stele_env_run(s->env);
+	stele_wait(s, &a.job);
 }

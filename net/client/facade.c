@@ -105,10 +105,28 @@ enum stele_err stele_open(const struct stele_open_opts *opts, struct stele **out
 	return stele_fail(err, "%s", detail);
 }
 
+void stele_interrupt(struct stele *s)
+{
+	atomic_store(&s->interrupted, true);
+	stele_env_stop(s->env);
+}
+
+void stele_wait(struct stele *s, struct stele_job *job)
+{
+	bool cancelled = job == NULL;
+	while (!s->over) {
+		if (!cancelled && atomic_load(&s->interrupted)) {
+			cancelled = true;
+			stele_request_cancel(job);
+		}
+		stele_env_run(s->env); /* an interruption in between ends it at once */
+	}
+	s->over = false;
+}
+
 static void closed(void *ctx)
 {
-	struct stele *s = ctx;
-	stele_env_stop(s->env);
+	stele_wait_over(ctx);
 }
 
 void stele_close(struct stele *s)
@@ -119,7 +137,7 @@ void stele_close(struct stele *s)
 	stele_detail_copy(detail); /* why the caller closes is still to be told */
 	if (s->session) {
 		stele_session_close(s->session, closed, s);
-		stele_env_run(s->env);
+		stele_wait(s, NULL);
 		stele_session_destroy(s->session);
 	}
 	stele_transport_factory_destroy(s->transport);

@@ -20,6 +20,9 @@ struct stele_open_opts {
 /* USAGE (no such file, unreadable), DENIED (key permissions), CORRUPT (a file that does not verify). No connection is made. */
 STELE_MUST_USE enum stele_err stele_open(const struct stele_open_opts *opts, struct stele **out);
 void stele_close(struct stele *s); /* accepts NULL */
+/* The call under way on the handle ends soon, and those that follow at once, with CANCELLED; close it then. Any thread, also
+ * from a signal handler. A source or sink that blocks is the caller's to wake. */
+void stele_interrupt(struct stele *s);
 struct stele_session *stele_session_of(struct stele *s);
 struct stele_map *stele_map_of(struct stele *s); /* borrowed; valid until the next call */
 
