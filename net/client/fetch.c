@@ -377,7 +377,7 @@ static void judge(struct stele_fetch *f)
 {
 	if (f->phase != STELE_FETCH_ASKING || !hopeless(f))
 		return;
-	if (not_located(f) || f->locating || coming(f) || f->metas)
+	if (not_located(f) || f->locating || coming(f) || (f->metas && !f->known))
 		return;
 	if (!f->known && f->guessed) {
 		drop_guess(f); /* it may be that which is wrong */
@@ -545,6 +545,10 @@ void stele_fetch_begin_verify(struct stele_fetch *f, struct stele_fetch_job *out
 	if (out->missing)
 		ok = stele_code_plan(f->code, here(f), out->missing, &out->plan) == STELE_OK;
 	assert(ok);
+	for (uint32_t i = 0; i < f->desc.n; i++)
+		if (has(out->missing, i))
+			f->shard[i].state = STELE_SHARD_IDLE;
+	f->late &= ~out->missing;
 	f->degraded = f->degraded || out->missing != 0;
 	f->phase = STELE_FETCH_VERIFYING;
 }

@@ -104,7 +104,8 @@ struct stele_fetch_event {
 	bool consistent;
 };
 
-/* What to verify and decode: first the cells of `check` against their rows, then `missing` from plan, against theirs. */
+/* What to verify and decode: the cells of `check` against their rows, `missing` from plan and against theirs. Calls for
+ * missing shards that are still on their way end (no events): decoding fills the memory that they would fill. */
 struct stele_fetch_job {
 	uint64_t check, missing;
 	struct stele_plan plan;

@@ -148,11 +148,23 @@ static void late(struct stele_job_timer *t)
 	pump(g);
 }
 
+enum call_tag { OF_NO_UNIT = 0, FOR_CELLS, FOR_KNOWLEDGE }; /* struct stele_job_call's tag */
+
 static void drop_calls(struct get_job *g, uint32_t unit)
 {
 	for (struct stele_job_call *c = g->req->job.calls, *next; c; c = next) {
 		next = c->next;
-		if (c->tag == 1 && c->unit == unit)
+		if (c->tag != OF_NO_UNIT && c->unit == unit)
+			stele_job_call_drop(c);
+	}
+}
+
+/* From now on nothing comes into the memory of these shards. */
+static void drop_cells(struct get_job *g, uint32_t unit, uint64_t shards)
+{
+	for (struct stele_job_call *c = g->req->job.calls, *next; c; c = next) {
+		next = c->next;
+		if (c->tag == FOR_CELLS && c->unit == unit && shards >> c->item & 1)
 			stele_job_call_drop(c);
 	}
 }
@@ -225,7 +237,7 @@ static void send(struct stele_job_call *c, uint32_t unit, const struct stele_fet
 	c->unit = unit;
 	c->item = a->shard;
 	c->at = a->at;
-	c->tag = 1; /* of a unit */
+	c->tag = c->into.iov_len > 0 ? FOR_CELLS : FOR_KNOWLEDGE;
 	stele_job_call_send(c, STELE_CALL_NS, a->delay_ns, done);
 }
 
@@ -359,6 +371,7 @@ static bool do_verify(struct get_job *g, const struct stele_get_action *a)
 	struct unit *u = &g->unit[a->unit];
 	const struct stele_fetch *f = &gu->fetch;
 	g->fetch_job = a->job;
+	drop_cells(g, a->unit, a->job.missing); /* they are decoded into the same memory */
 	g->verify_unit = a->unit;
 	g->verify_last = a->last;
 	g->object_ok = false;

@@ -34,6 +34,7 @@ struct put_job {
 	struct piece_memory memory[STELE_PUT_PIECES_IN_MEMORY];
 	struct stele_job_work read, coding;
 	struct piece_memory *reading, *being_coded;
+	bool coding_small;
 	/* over the whole object, in order */
 	struct stele_sha256_stream object;
 	struct stele_merkle_frontier tree;
@@ -157,7 +158,7 @@ static void code_run(struct stele_job_work *w)
 {
 	struct put_job *p = job_of(w->job);
 	struct piece_memory *m = p->being_coded;
-	if (p->put.small) {
+	if (p->coding_small) {
 		stele_sha256_cells_and_stream(m->bytes, m->len, p->leaf, &p->object);
 	} else {
 		w->err = stele_block_encode(&m->block, p->code, m->bytes, m->len, &p->object);
@@ -186,6 +187,7 @@ static void code_done(struct stele_job_work *w)
 static void do_code(struct put_job *p, uint32_t piece)
 {
 	p->being_coded = memory_of(p, piece);
+	p->coding_small = p->put.small;
 	stele_job_work(&p->coding, &p->req->job, false, code_run, code_done);
 }
 

@@ -128,6 +128,9 @@ static void serve_ask(struct model *m, const struct task *t)
 	struct stele_get_event ev = {.kind = STELE_GET_FETCH, .unit = t->unit};
 	struct stele_descriptor d;
 	real_descriptor(m, content, &d);
+	if (a->cells > 0)
+		cr_assert_eq(u->fetch.shard[a->shard].state, STELE_SHARD_ASKED,
+		             "cells come that nobody waits for");
 	ev.fetch = (struct stele_fetch_event){.kind = STELE_FETCH_CELLS,
 	                                      .shard = a->shard,
 	                                      .at = a->at,
@@ -260,6 +263,20 @@ static void take_fetch(struct model *m, const struct stele_get_action *a)
 	}
 }
 
+/* What is decoded has calls no more: they end without an event, and the machine must not wait for them. */
+static void end_calls(struct model *m, const struct stele_get_action *a)
+{
+	for (uint32_t i = 0; i < m->ntasks;) {
+		const struct task *t = &m->task[i];
+		if (t->kind == STELE_GET_DO_FETCH && t->unit == a->unit &&
+		    t->gen == m->gen[a->unit] && t->fetch.kind == STELE_FETCH_ASK &&
+		    t->fetch.cells > 0 && a->job.missing >> t->fetch.shard & 1)
+			m->task[i] = m->task[--m->ntasks];
+		else
+			i++;
+	}
+}
+
 static void take_actions(struct model *m)
 {
 	struct stele_get_action a;
@@ -278,6 +295,7 @@ static void take_actions(struct model *m)
 			cr_assert(!m->verifying);
 			m->verifying = true;
 			m->verified[a.unit] = false;
+			end_calls(m, &a);
 			add_task(m, &a);
 			break;
 		case STELE_GET_DO_EMIT:
