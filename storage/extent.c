@@ -201,17 +201,18 @@ void stele_extent_close(const struct stele_volume *v, struct stele_extent *x)
 
 /* ---- finding batches ---- */
 
-void stele_found_finish(struct stele_found_list *list)
+void stele_scan_found_finish(struct stele_scan_found_list *list)
 {
 	free(list->at);
-	*list = (struct stele_found_list){0};
+	*list = (struct stele_scan_found_list){0};
 }
 
-static enum stele_err found_add(struct stele_found_list *list, const struct stele_found *f)
+static enum stele_err found_add(struct stele_scan_found_list *list,
+                                const struct stele_scan_found *f)
 {
 	if (list->n == list->cap) {
 		size_t cap = list->cap ? 2 * list->cap : 64;
-		struct stele_found *more = realloc(list->at, cap * sizeof(more[0]));
+		struct stele_scan_found *more = realloc(list->at, cap * sizeof(more[0]));
 		if (!more)
 			return stele_fail(STELE_ERR_NOMEM, "extent: out of memory");
 		list->at = more;
@@ -262,7 +263,7 @@ static enum stele_err window_at(const struct stele_volume *v, const struct stele
 }
 
 static enum stele_err check_meta(const struct stele_volume *v, const struct stele_extent *x,
-                                 const struct window *w, struct stele_found *f)
+                                 const struct window *w, struct stele_scan_found *f)
 {
 	const struct stele_batch_head *h = &f->head;
 	if (h->place.off + h->meta_len <= w->off + w->len) {
@@ -277,7 +278,7 @@ static enum stele_err check_meta(const struct stele_volume *v, const struct stel
 }
 
 static enum stele_err find(const struct stele_volume *v, const struct stele_extent *x,
-                           struct window *w, struct stele_found_list *list)
+                           struct window *w, struct stele_scan_found_list *list)
 {
 	uint64_t off = STELE_PAGE;
 	w->want = WINDOW_MIN;
@@ -285,7 +286,7 @@ static enum stele_err find(const struct stele_volume *v, const struct stele_exte
 		const uint8_t *page;
 		STELE_TRY(window_at(v, x, w, off, &page));
 		struct stele_place place = {x->id, x->cycle, off};
-		struct stele_found f;
+		struct stele_scan_found f;
 		if (!stele_batch_head_decode(page, &v->salt, &place, v->extent_len, &f.head)) {
 			off += STELE_PAGE;
 			if (off == w->off + w->len && w->want < WINDOW_MAX)
@@ -301,7 +302,7 @@ static enum stele_err find(const struct stele_volume *v, const struct stele_exte
 }
 
 enum stele_err stele_extent_find(const struct stele_volume *v, const struct stele_extent *x,
-                                 uint64_t limit, struct stele_found_list *list)
+                                 uint64_t limit, struct stele_scan_found_list *list)
 {
 	struct window w = {.buf = stele_pages_alloc(WINDOW_MAX),
 	                   .limit = limit ? limit : v->extent_len};

@@ -70,21 +70,21 @@ STELE_MUST_USE enum stele_err stele_extent_write_head(const struct stele_volume 
 
 /* Batches. */
 
-struct stele_found {
+struct stele_scan_found {
 	struct stele_batch_head head;
 	bool meta_ok; /* its meta area's CRC holds */
 };
-struct stele_found_list { /* zeroed: empty */
-	struct stele_found *at;
+struct stele_scan_found_list { /* zeroed: empty */
+	struct stele_scan_found *at;
 	size_t n, cap;
 };
-void stele_found_finish(struct stele_found_list *list);
+void stele_scan_found_finish(struct stele_scan_found_list *list);
 
 /* All batches of the extent's cycle up to `limit` (0: the whole extent), ascending. Holes are not the
  * end: every page is tried (N4). */
 STELE_MUST_USE enum stele_err stele_extent_find(const struct stele_volume *v,
                                                 const struct stele_extent *x, uint64_t limit,
-                                                struct stele_found_list *list);
+                                                struct stele_scan_found_list *list);
 /* For a damaged header: the highest cycle of any batch in it; 0: there is none. */
 STELE_MUST_USE enum stele_err stele_extent_find_cycle(const struct stele_volume *v,
                                                       const struct stele_extent *x,

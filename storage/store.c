@@ -172,7 +172,7 @@ enum stele_err stele_store_open(const struct stele_store_opts *opts, struct stel
 static void end_jobs(struct stele_store *s)
 {
 	while (s->jobs) {
-		struct stele_job *job = s->jobs;
+		struct stele_store_job *job = s->jobs;
 		s->jobs = job->next;
 		pthread_mutex_lock(&job->lock);
 		while (job->running)
@@ -271,7 +271,7 @@ void stele_store_later(struct stele_store *s, struct stele_later *later,
 
 /* ---- jobs ---- */
 
-static void job_free(struct stele_job *job)
+static void job_free(struct stele_store_job *job)
 {
 	pthread_mutex_destroy(&job->lock);
 	pthread_cond_destroy(&job->idle);
@@ -280,7 +280,7 @@ static void job_free(struct stele_job *job)
 
 static void job_work(struct stele_op *op)
 {
-	struct stele_job *job = op->ctx;
+	struct stele_store_job *job = op->ctx;
 	pthread_mutex_lock(&job->lock);
 	struct stele_store *s = job->store;
 	job->running = s != NULL;
@@ -298,7 +298,7 @@ static void job_work(struct stele_op *op)
 
 static void job_done(struct stele_op *op)
 {
-	struct stele_job *job = op->ctx;
+	struct stele_store_job *job = op->ctx;
 	pthread_mutex_lock(&job->lock);
 	struct stele_store *s = job->store;
 	pthread_mutex_unlock(&job->lock);
@@ -314,9 +314,9 @@ static void job_done(struct stele_op *op)
 	job_free(job);
 }
 
-struct stele_job *stele_job_create(struct stele_store *s)
+struct stele_store_job *stele_store_job_create(struct stele_store *s)
 {
-	struct stele_job *job = calloc(1, sizeof(*job));
+	struct stele_store_job *job = calloc(1, sizeof(*job));
 	if (!job)
 		return NULL;
 	pthread_mutex_init(&job->lock, NULL);
@@ -326,7 +326,7 @@ struct stele_job *stele_job_create(struct stele_store *s)
 	return job;
 }
 
-void stele_job_start(struct stele_job *job)
+void stele_store_job_start(struct stele_store_job *job)
 {
 	struct stele_store *s = job->store;
 	job->next = s->jobs;
@@ -341,7 +341,7 @@ void stele_job_start(struct stele_job *job)
 	stele_env_submit(s->env, &job->op);
 }
 
-static void mark_work(struct stele_store *s, struct stele_job *job)
+static void mark_work(struct stele_store *s, struct stele_store_job *job)
 {
 	pthread_mutex_lock(&s->index_lock);
 	job->err = stele_index_mark(&s->index, &job->at, job->at.bad);
@@ -349,7 +349,7 @@ static void mark_work(struct stele_store *s, struct stele_job *job)
 	pthread_mutex_unlock(&s->index_lock);
 }
 
-static void mark_done(struct stele_store *s, struct stele_job *job, bool ran)
+static void mark_done(struct stele_store *s, struct stele_store_job *job, bool ran)
 {
 	if (ran && !job->err)
 		s->counts = job->counts;
@@ -357,17 +357,17 @@ static void mark_done(struct stele_store *s, struct stele_job *job, bool ran)
 
 void stele_store_mark(struct stele_store *s, const struct stele_item_at *at, bool bad)
 {
-	struct stele_job *job = stele_job_create(s);
+	struct stele_store_job *job = stele_store_job_create(s);
 	if (!job)
 		return; /* the next reader or scrub finds it again */
 	job->at = *at;
 	job->at.bad = bad;
 	job->work = mark_work;
 	job->done = mark_done;
-	stele_job_start(job);
+	stele_store_job_start(job);
 }
 
-static void report_work(struct stele_store *s, struct stele_job *job)
+static void report_work(struct stele_store *s, struct stele_store_job *job)
 {
 	job->err = stele_index_get(s->index.kv, STELE_INDEX_ENTRY, &job->at.key, &job->at);
 	job->at.bad = true;
@@ -377,13 +377,13 @@ static void report_work(struct stele_store *s, struct stele_job *job)
 
 void stele_store_report_bad(struct stele_store *s, const struct stele_key *key)
 {
-	struct stele_job *job = stele_job_create(s);
+	struct stele_store_job *job = stele_store_job_create(s);
 	if (!job)
 		return;
 	job->at.key = stele_key_short(key);
 	job->work = report_work;
 	job->done = mark_done;
-	stele_job_start(job);
+	stele_store_job_start(job);
 }
 
 /* ---- extents ---- */

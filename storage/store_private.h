@@ -29,15 +29,16 @@ struct stele_later {
 
 /* Work of the store's own on a worker. When the store closes first, it waits until work is not running,
  * and done is never called. */
-struct stele_job {
+struct stele_store_job {
 	struct stele_op op;
-	struct stele_job *next, *prev;
+	struct stele_store_job *next, *prev;
 	struct stele_store *store; /* NULL: closed meanwhile; under lock */
 	pthread_mutex_t lock;
 	pthread_cond_t idle;
 	bool running;
-	void (*work)(struct stele_store *store, struct stele_job *job);           /* on a worker */
-	void (*done)(struct stele_store *store, struct stele_job *job, bool ran); /* on the loop */
+	void (*work)(struct stele_store *store, struct stele_store_job *job); /* on a worker */
+	void (*done)(struct stele_store *store, struct stele_store_job *job,
+	             bool ran); /* on the loop */
 	enum stele_err err;
 	char detail[STELE_DETAIL_MAX];
 	struct stele_extent extent; /* of prepare and seal */
@@ -125,7 +126,7 @@ struct stele_store {
 	bool later_due;
 
 	struct stele_scrub_run *scrub;
-	struct stele_job *jobs;
+	struct stele_store_job *jobs;
 };
 
 /* ---- store.c ---- */
@@ -134,8 +135,8 @@ void stele_store_fence(struct stele_store *s, const char *fmt, ...) STELE_PRINTF
 void stele_store_later(struct stele_store *s, struct stele_later *later,
                        void (*run)(struct stele_later *later, bool cancelled), void *request);
 /* NULL: out of memory. Fill work and done, then start it. */
-struct stele_job *stele_job_create(struct stele_store *s);
-void stele_job_start(struct stele_job *job);
+struct stele_store_job *stele_store_job_create(struct stele_store *s);
+void stele_store_job_start(struct stele_store_job *job);
 /* Takes a file into the table. NOMEM. */
 STELE_MUST_USE enum stele_err stele_store_add_extent(struct stele_store *s, struct stele_extent *x);
 /* Thread: any. False: there is no such extent. */

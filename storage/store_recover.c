@@ -33,9 +33,9 @@ struct replay { /* items on their way into the index */
 
 struct recovery {
 	struct stele_store *s;
-	struct stele_found_list *found; /* by extent number; of extents that are OPEN */
-	uint64_t durable_lsn;           /* the highest that any batch knew of */
-	uint64_t last_lsn;              /* the highest anywhere */
+	struct stele_scan_found_list *found; /* by extent number; of extents that are OPEN */
+	uint64_t durable_lsn;                /* the highest that any batch knew of */
+	uint64_t last_lsn;                   /* the highest anywhere */
 	struct stele_index_state state;
 	bool clean;
 	struct replay replay;
@@ -67,11 +67,11 @@ static enum stele_err mend_header(struct stele_store *s, struct stele_extent *x)
 	x->cycle = cycle ? cycle : 1;
 	if (!cycle)
 		return stele_extent_write_head(&s->vol, x, 0);
-	struct stele_found_list list = {0};
+	struct stele_scan_found_list list = {0};
 	enum stele_err err = stele_extent_find(&s->vol, x, 0, &list);
 	if (!err)
 		err = stele_extent_write_head(&s->vol, x, list.at[0].head.lsn);
-	stele_found_finish(&list);
+	stele_scan_found_finish(&list);
 	return err;
 }
 
@@ -172,10 +172,10 @@ static enum stele_err kill_torn(struct recovery *r)
 	struct stele_store *s = r->s;
 	for (uint32_t i = 0; i < s->extents_n; i++) {
 		size_t kept = 0;
-		struct stele_found_list *list = &r->found[i];
+		struct stele_scan_found_list *list = &r->found[i];
 		uint64_t end = STELE_PAGE;
 		for (size_t b = 0; b < list->n; b++) {
-			const struct stele_found f = list->at[b];
+			const struct stele_scan_found f = list->at[b];
 			enum stele_err err = STELE_OK;
 			if (f.head.lsn > r->durable_lsn)
 				STELE_TRY(kill_hole(s, s->extents[i], end, f.head.place.off));
@@ -255,7 +255,7 @@ static enum stele_err replay_batch(struct recovery *r, const struct stele_extent
 
 /* The batches of an extent that has no (good) footer. */
 static enum stele_err replay_batches(struct recovery *r, struct stele_extent *x,
-                                     const struct stele_found_list *list)
+                                     const struct stele_scan_found_list *list)
 {
 	stele_items_finish(&x->items);
 	r->replay.x = x;
@@ -282,13 +282,13 @@ static enum stele_err replay_extent(struct recovery *r, struct stele_extent *x)
 	if (err != STELE_ERR_CORRUPT)
 		return err;
 	/* The footer is damaged: its extent says the same, and is sealed again. */
-	struct stele_found_list list = {0};
+	struct stele_scan_found_list list = {0};
 	err = stele_extent_find(&s->vol, x, x->trailer.end, &list);
 	if (!err) {
 		x->state = STELE_EXTENT_OPEN;
 		err = replay_batches(r, x, &list);
 	}
-	stele_found_finish(&list);
+	stele_scan_found_finish(&list);
 	return err;
 }
 
@@ -380,7 +380,7 @@ enum stele_err stele_store_recover(struct stele_store *s)
 {
 	STELE_TRY(open_extents(s));
 	struct recovery *r = calloc(1, sizeof(*r));
-	struct stele_found_list *found = calloc(s->extents_n + 1, sizeof(found[0]));
+	struct stele_scan_found_list *found = calloc(s->extents_n + 1, sizeof(found[0]));
 	enum stele_err err = STELE_OK;
 	if (r && found) {
 		r->s = s;
@@ -390,7 +390,7 @@ enum stele_err stele_store_recover(struct stele_store *s)
 		err = stele_fail(STELE_ERR_NOMEM, "store: out of memory");
 	}
 	for (uint32_t i = 0; found && i < s->extents_n; i++)
-		stele_found_finish(&found[i]);
+		stele_scan_found_finish(&found[i]);
 	free(found);
 	free(r);
 	return err ? stele_wrap(err, "%s", s->vol.dir) : STELE_OK;

@@ -24,7 +24,7 @@ static bool fits(const struct stele_store *s, const struct stele_extent *x, uint
 
 /* ---- preparing ---- */
 
-static void prepare_work(struct stele_store *s, struct stele_job *job)
+static void prepare_work(struct stele_store *s, struct stele_store_job *job)
 {
 	if (!s->capacity) {
 		struct stele_stat st;
@@ -41,7 +41,7 @@ static void prepare_work(struct stele_store *s, struct stele_job *job)
 	job->err = stele_extent_create(&s->vol, job->at.extent, &job->extent);
 }
 
-static void prepare_done(struct stele_store *s, struct stele_job *job, bool ran)
+static void prepare_done(struct stele_store *s, struct stele_store_job *job, bool ran)
 {
 	s->preparing = false;
 	if (!ran) {
@@ -66,7 +66,7 @@ static enum stele_err prepare(struct stele_store *s, bool tombs_only)
 {
 	if (s->preparing)
 		return STELE_OK;
-	struct stele_job *job = stele_job_create(s);
+	struct stele_store_job *job = stele_store_job_create(s);
 	if (!job)
 		return stele_fail(STELE_ERR_NOMEM, "store: out of memory");
 	uint32_t id = 1;
@@ -77,7 +77,7 @@ static enum stele_err prepare(struct stele_store *s, bool tombs_only)
 	job->work = prepare_work;
 	job->done = prepare_done;
 	s->preparing = true;
-	stele_job_start(job);
+	stele_store_job_start(job);
 	return STELE_OK;
 }
 
@@ -128,12 +128,12 @@ enum stele_err stele_store_room(struct stele_store *s, uint64_t len, uint64_t en
 
 /* ---- sealing ---- */
 
-static void checkpoint_work(struct stele_store *s, struct stele_job *job)
+static void checkpoint_work(struct stele_store *s, struct stele_store_job *job)
 {
 	job->err = stele_store_checkpoint(s, false);
 }
 
-static void checkpoint_done(struct stele_store *s, struct stele_job *job, bool ran)
+static void checkpoint_done(struct stele_store *s, struct stele_store_job *job, bool ran)
 {
 	s->checkpointing = false;
 	if (ran && job->err) {
@@ -145,21 +145,21 @@ static void checkpoint_done(struct stele_store *s, struct stele_job *job, bool r
 
 static void checkpoint(struct stele_store *s)
 {
-	struct stele_job *job = s->checkpointing ? NULL : stele_job_create(s);
+	struct stele_store_job *job = s->checkpointing ? NULL : stele_store_job_create(s);
 	if (!job)
 		return; /* the next seal makes up for it */
 	job->work = checkpoint_work;
 	job->done = checkpoint_done;
 	s->checkpointing = true;
-	stele_job_start(job);
+	stele_store_job_start(job);
 }
 
-static void seal_work(struct stele_store *s, struct stele_job *job)
+static void seal_work(struct stele_store *s, struct stele_store_job *job)
 {
 	job->err = stele_extent_seal(&s->vol, &job->extent);
 }
 
-static void seal_done(struct stele_store *s, struct stele_job *job, bool ran)
+static void seal_done(struct stele_store *s, struct stele_store_job *job, bool ran)
 {
 	s->sealing = false;
 	struct stele_extent *x = job->target;
@@ -187,7 +187,7 @@ void stele_store_seal_retired(struct stele_store *s)
 	for (uint32_t i = 0; i < s->extents_n && !x; i++)
 		if (s->extents[i] && s->extents[i]->retired && s->extents[i]->flying == 0)
 			x = s->extents[i];
-	struct stele_job *job = x ? stele_job_create(s) : NULL;
+	struct stele_store_job *job = x ? stele_store_job_create(s) : NULL;
 	if (!job)
 		return; /* the next batch that is through asks again */
 	job->target = x;
@@ -196,5 +196,5 @@ void stele_store_seal_retired(struct stele_store *s)
 	job->work = seal_work;
 	job->done = seal_done;
 	s->sealing = true;
-	stele_job_start(job);
+	stele_store_job_start(job);
 }

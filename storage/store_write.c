@@ -111,7 +111,7 @@ static void refuse_later(struct stele_later *later, bool cancelled)
 	w->cb(w);
 }
 
-static void marker_work(struct stele_store *s, struct stele_job *job)
+static void marker_work(struct stele_store *s, struct stele_store_job *job)
 {
 	char path[STELE_PATH_MAX];
 	snprintf(path, sizeof(path), "%.*s/%s", (int)(STELE_PATH_MAX - 32), s->vol.dir,
@@ -119,7 +119,7 @@ static void marker_work(struct stele_store *s, struct stele_job *job)
 	job->err = stele_file_save(s->env, path, "", 0, 0600);
 }
 
-static void marker_done(struct stele_store *s, struct stele_job *job, bool ran)
+static void marker_done(struct stele_store *s, struct stele_store_job *job, bool ran)
 {
 	(void)s;
 	(void)job;
@@ -131,12 +131,12 @@ void stele_store_index_failed(struct stele_store *s, enum stele_err err)
 	if (s->fenced)
 		return;
 	stele_store_fence(s, "%.400s: the next start rebuilds the index", stele_detail());
-	struct stele_job *job = err == STELE_ERR_CANCELLED ? NULL : stele_job_create(s);
+	struct stele_store_job *job = err == STELE_ERR_CANCELLED ? NULL : stele_store_job_create(s);
 	if (!job)
 		return;
 	job->work = marker_work;
 	job->done = marker_done;
-	stele_job_start(job);
+	stele_store_job_start(job);
 }
 
 /* ---- admission ---- */
