@@ -34,7 +34,8 @@ struct stele_progress {
 
 /* ---- put ---- */
 struct stele_source {
-	/* Fills buf with up to cap bytes; *got 0 at the end. */
+	/* Fills buf with up to cap bytes; *got 0 at the end. On a worker thread, while the call it belongs to blocks; never two
+	 * at a time. */
 	enum stele_err (*read)(void *ctx, void *buf, size_t cap, size_t *got);
 	void *ctx;
 	uint64_t length; /* a hint for progress; UINT64_MAX: unknown */
@@ -66,7 +67,8 @@ STELE_MUST_USE enum stele_err stele_put_bytes(struct stele *s, const void *bytes
 
 /* ---- get ---- */
 struct stele_sink {
-	enum stele_err (*write)(void *ctx, const void *bytes, size_t len); /* in order */
+	/* In order; on a worker thread, never two at a time. */
+	enum stele_err (*write)(void *ctx, const void *bytes, size_t len);
 	void *ctx;
 };
 struct stele_get_opts {
@@ -165,7 +167,9 @@ struct stele_verify_result {
 	int margin;
 	bool object_ok; /* read whole, its hash matched */
 };
-/* Reads every shard of every block and every copy of the record, checks them all, and reads the object whole. */
+/* Reads every shard of every block and every copy of the record, checks them all, and reads the object whole. OK: all is
+ * there and good. DEGRADED: whole, shards are missing. CORRUPT: bad shards (object_ok says whether it is whole all the
+ * same). What get returns, where it cannot be read. out is filled as far as it went. */
 STELE_MUST_USE enum stele_err stele_verify(struct stele *s, const struct stele_hash *id,
 					   const struct stele_progress *progress,
 					   struct stele_verify_result *out);
