@@ -18,9 +18,9 @@
 
 #include "storage/base/crc.h"
 
-#define FLIGHT_MAX     16u          /* batches being written */
-#define GATHER_BYTES   (256u << 10) /* a batch of this size does not wait for the one in flight */
-#define BATCH_DATA_MAX (4u << 20)   /* nothing is added beyond; one write alone may be larger */
+#define FLIGHT_MAX     16u         /* batches being written */
+#define GATHER_BYTES   (64u << 10) /* a batch of this size does not wait for the one in flight */
+#define BATCH_DATA_MAX (4u << 20)  /* nothing is added beyond; one write alone may be larger */
 #define BATCH_META_MAX (4u << 20)
 #define BATCH_ENTRIES  1024u
 #define BATCH_IOVS     1000u /* what the kernel takes in one call */
