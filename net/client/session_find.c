@@ -86,7 +86,8 @@ static bool add_record(struct find_job *j, const uint8_t *bytes, uint32_t len)
 		return false;
 	f->record = array;
 	const struct stele_client_entry *who = stele_map_depositor(map, &r.deposit.depositor);
-	bool may = who && who->roles & (STELE_ROLE_WRITER | STELE_ROLE_SEQUENCER);
+	/* A revoked one was a writer once: what it deposited stays readable (P5). */
+	bool may = who && (who->revoked || who->roles & (STELE_ROLE_WRITER | STELE_ROLE_SEQUENCER));
 	struct stele_found_record *out = &f->record[f->nrecords];
 	*out = (struct stele_found_record){
 	    .bytes = keep(j, bytes, len),
