@@ -30,6 +30,9 @@ struct list_job {
 	uint32_t pg;
 	struct stele_window window;
 	struct stele_hash first, last;
+	bool answered; /* some disk did, some time */
+	enum stele_err why;
+	char detail[STELE_DETAIL_MAX]; /* of one that did not */
 	struct disk disk[STELE_WINDOW_MAX];
 };
 
@@ -50,6 +53,17 @@ static int key_cmp(const struct stele_key *a, const struct stele_key *b)
 {
 	int c = stele_hash_cmp(&a->id, &b->id);
 	return c ? c : stele_hash_cmp(&a->sub, &b->sub);
+}
+
+static void finish(struct list_job *j)
+{
+	char why[STELE_DETAIL_MAX];
+	if (j->answered || !j->req->partial) {
+		end(j, STELE_OK, "");
+		return;
+	}
+	snprintf(why, sizeof(why), "no node answered, one because: %s", j->detail);
+	end(j, j->why == STELE_ERR_DENIED ? j->why : STELE_ERR_UNAVAILABLE, why);
 }
 
 static void give_up(struct list_job *j, struct disk *d)
@@ -98,6 +112,11 @@ static void page_came(struct stele_job_call *c)
 		ask(j, c->at);
 		return;
 	}
+	if (c->call.err != STELE_OK) {
+		j->why = c->call.err;
+		snprintf(j->detail, sizeof(j->detail), "%s", c->call.detail);
+	}
+	j->answered = j->answered || c->call.err == STELE_OK;
 	if (c->call.err != STELE_OK ||
 	    stele_head_listed_decode(c->call.reply_head, c->call.reply_head_len, &head) !=
 	        STELE_OK) {
@@ -198,7 +217,7 @@ static void merge(struct list_job *j)
 		} else if (!none) {
 			return; /* a page is on its way */
 		} else if (++j->pg >> j->pool->pgs_log2) {
-			end(j, STELE_OK, "");
+			finish(j);
 		} else {
 			start_group(j);
 		}

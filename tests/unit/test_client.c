@@ -415,6 +415,13 @@ Test(client, list)
 		cr_assert_eq(req.partial, down > 0);
 		world_stop_node(w, down, false);
 	}
+	for (uint32_t i = 3; i < NODES; i++)
+		world_stop_node(w, i, false);
+	struct listed none = {0};
+	struct stele_list_request req = {.each = list_each, .each_ctx = &none, .cb = list_cb};
+	stele_session_list(w->session, &req);
+	wait(w);
+	cr_assert_eq(req.err, STELE_ERR_UNAVAILABLE);
 	world_free(w);
 }
 
