@@ -77,6 +77,7 @@ static bool grow(void **array, uint32_t *cap, uint32_t need, size_t size)
 	return true;
 }
 
+/* A lone block's bytes are kept to the end: a holder that goes is replaced even then. */
 static bool single(const struct stele_put *put)
 {
 	return put->eof && !put->small && put->nread == 1;
@@ -126,15 +127,11 @@ static void on_coded(struct stele_put *put, const struct stele_put_event *ev)
 	    .id = *ev->id, .length = ev->len, .piece = piece, .in_memory = true};
 }
 
-/* Shards of a lone block wait for the deposit, whose reference they bring along. */
-static bool may_place(const struct stele_put *put)
-{
-	return put->nread > 1 || (single(put) && put->deposit_made);
-}
-
+/* The first block waits until it is known whether it is a lone one. */
 static void place_blocks(struct stele_put *put)
 {
-	for (uint32_t i = 0; i < put->nblocks && may_place(put); i++) {
+	bool known = put->nread > 1 || put->eof;
+	for (uint32_t i = 0; i < put->nblocks && known; i++) {
 		struct stele_put_block *b = &put->block[i];
 		struct stele_window w;
 		if (b->placed)
@@ -404,8 +401,10 @@ static bool next_local(struct stele_put *put, struct stele_put_action *out)
 		*out = (struct stele_put_action){.kind = STELE_PUT_DO_READ, .piece = put->nread};
 		return true;
 	}
-	bool lone = (put->small || single(put)) && put->ncoded == 1;
-	if (!put->deposit_asked && (lone || put->phase == STELE_PUT_REFS)) {
+	/* A reference makes a block count (P3), so it follows the shards even of a lone block: a put that
+	 * ends halfway leaves none whose margin would alarm somebody. */
+	bool small = put->small && put->ncoded == 1;
+	if (!put->deposit_asked && (small || put->phase == STELE_PUT_REFS)) {
 		put->deposit_asked = true;
 		*out = (struct stele_put_action){.kind = STELE_PUT_DO_DEPOSIT};
 		return true;
