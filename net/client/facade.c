@@ -30,13 +30,11 @@ static enum stele_err load_map(struct stele *s, const char *path, struct stele_m
 	char *json;
 	size_t len;
 	enum stele_err err = stele_file_load(s->env, path, STELE_MAP_MAX, &json, &len);
-	if (err == STELE_ERR_CORRUPT || err == STELE_ERR_NOMEM)
+	if (err == STELE_ERR_TOO_LARGE || err == STELE_ERR_NOMEM)
 		return err;
 	if (err != STELE_OK)
-		return stele_fail(STELE_ERR_USAGE,
-		                  "the cluster file %s cannot be read: name it with --cluster or "
-		                  "$STELE_CLUSTER",
-		                  path);
+		return stele_wrap(STELE_ERR_USAGE,
+		                  "the cluster file (--cluster or $STELE_CLUSTER names it)");
 	err = stele_map_parse(json, len, NULL, out);
 	free(json);
 	return err == STELE_OK ? err : stele_wrap(err, "%s", path);

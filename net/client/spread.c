@@ -213,21 +213,29 @@ bool stele_spread_settled(const struct stele_spread *s)
 	        in_state(s, STELE_ITEM_STALE)) == 0;
 }
 
-bool stele_spread_denied(const struct stele_spread *s)
+/* Every disk that failed said this, and some did. */
+static bool all_said(const struct stele_spread *s, enum stele_err err)
 {
 	bool any = false;
 	for (uint32_t i = 0; i < s->window.n; i++) {
-		if (s->err[i] != STELE_OK && s->err[i] != STELE_ERR_DENIED)
+		if (s->err[i] != STELE_OK && s->err[i] != err)
 			return false;
-		any |= s->err[i] == STELE_ERR_DENIED;
+		any |= s->err[i] == err;
 	}
 	return any;
+}
+
+bool stele_spread_denied(const struct stele_spread *s)
+{
+	return all_said(s, STELE_ERR_DENIED);
 }
 
 void stele_spread_describe(const struct stele_spread *s, char *out, size_t cap)
 {
 	size_t at = 0;
-	const char *sep = "";
+	const char *sep = all_said(s, STELE_ERR_FULL)     ? "add disks or make room: "
+	                  : all_said(s, STELE_ERR_DENIED) ? "the client's key lacks the role writer: "
+	                                                  : "";
 	out[0] = '\0';
 	for (uint32_t i = 0; i < s->window.n && at < cap; i++) {
 		if (s->err[i] == STELE_OK)
