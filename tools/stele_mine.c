@@ -21,7 +21,8 @@ static const char usage[] =
     "  --seed N              another N, another chain (default 1)\n"
     "  --help\n"
     "\n"
-    "BYTES may end in K, M or G. Exit codes: 0 done, 1 failed, 2 usage.\n";
+    "BYTES may end in K, M or G (KiB, MiB, GiB mean the same). Exit codes: 0 done, 1 failed, 2 "
+    "usage.\n";
 
 struct job {
 	const char *path;
@@ -29,7 +30,7 @@ struct job {
 	struct stele_miner_opts miner;
 };
 
-/* "32M" and the like. */
+/* "32M", "32MiB" and the like. */
 static bool parse_bytes(const char *text, uint64_t *out)
 {
 	char *end;
@@ -37,7 +38,7 @@ static bool parse_bytes(const char *text, uint64_t *out)
 	unsigned long long v = strtoull(text, &end, 10);
 	unsigned shift = *end == 'K' ? 10 : *end == 'M' ? 20 : *end == 'G' ? 30 : 0;
 	if (shift)
-		end++;
+		end += strncmp(end + 1, "iB", 2) == 0 ? 3 : 1;
 	if (errno || text[0] < '0' || text[0] > '9' || *end || v > UINT64_MAX >> shift)
 		return false;
 	*out = v << shift;

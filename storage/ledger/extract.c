@@ -5,6 +5,8 @@
 
 #include "storage/ledger/bitcoin_block.h"
 #include "storage/ledger/evm_block.h"
+#include "storage/ledger/fabric.h"
+#include "storage/ledger/fisco.h"
 #include "storage/ledger/snappy_frame.h"
 
 bool stele_extract_needs(enum stele_part_kind kind)
@@ -213,17 +215,74 @@ static enum stele_err extract_evm(const struct stele_extract_opts *opts,
 	return err;
 }
 
+/* ---- Fabric ---- */
+
+static enum stele_err extract_fabric(const struct stele_extract_opts *opts,
+                                     const struct stele_stored_part *parts, size_t nparts,
+                                     uint8_t **out, size_t *out_len)
+{
+	const struct stele_stored_part *part = find(parts, nparts, STELE_PART_BLOCK);
+	struct stele_fabric_block b;
+	uint8_t *bytes;
+	size_t len;
+	if (!part)
+		return stele_fail(STELE_ERR_CORRUPT, "the index names no part for the block");
+	STELE_TRY(plain(opts, part, STELE_FABRIC_BLOCK_MAX, &bytes, &len));
+	enum stele_err err = stele_fabric_block_check(bytes, len, &b, NULL);
+	if (err == STELE_OK && !stele_hash_equal(&b.hash, &opts->hash))
+		err = wrong_hash(opts, &b.hash);
+	if (err == STELE_OK && b.length != len)
+		err = stele_fail(STELE_ERR_CORRUPT, "%zu bytes behind the stored block",
+		                 len - b.length);
+	if (err == STELE_OK)
+		err = stele_fabric_block_proto(bytes, &b, out, out_len);
+	free(bytes);
+	return err;
+}
+
+/* ---- FISCO BCOS ---- */
+
+static enum stele_err extract_fisco(const struct stele_extract_opts *opts,
+                                    const struct stele_stored_part *parts, size_t nparts,
+                                    uint8_t **out, size_t *out_len)
+{
+	const struct stele_stored_part *part = find(parts, nparts, STELE_PART_BLOCK);
+	struct stele_fisco_scratch scratch = {0};
+	struct stele_fisco_block b;
+	uint8_t *bytes;
+	size_t len;
+	if (!part)
+		return stele_fail(STELE_ERR_CORRUPT, "the index names no part for the block");
+	STELE_TRY(plain(opts, part, STELE_FISCO_BLOCK_MAX, &bytes, &len));
+	enum stele_err err = stele_fisco_block_check(&scratch, bytes, len, &b);
+	stele_fisco_scratch_reset(&scratch);
+	if (err == STELE_OK && !stele_hash_equal(&b.hash, &opts->hash))
+		err = wrong_hash(opts, &b.hash);
+	if (err != STELE_OK) {
+		free(bytes);
+		return err;
+	}
+	*out = bytes;
+	*out_len = len;
+	return STELE_OK;
+}
+
 enum stele_err stele_block_extract(const struct stele_extract_opts *opts,
                                    const struct stele_stored_part *parts, size_t nparts,
                                    uint8_t **out, size_t *out_len)
 {
 	switch (opts->format) {
 	case STELE_FORMAT_BITCOIN_BLK:
+	case STELE_FORMAT_BITCOIN_RAW:
 		return extract_bitcoin(opts, parts, nparts, out, out_len);
 	case STELE_FORMAT_ERA1:
 	case STELE_FORMAT_RLP:
 	case STELE_FORMAT_RLP_GZIP:
 		return extract_evm(opts, parts, nparts, out, out_len);
+	case STELE_FORMAT_FABRIC:
+		return extract_fabric(opts, parts, nparts, out, out_len);
+	case STELE_FORMAT_FISCO:
+		return extract_fisco(opts, parts, nparts, out, out_len);
 	default:
 		return stele_fail(STELE_ERR_INVALID, "blocks of a %s are not read by this version",
 		                  stele_format_name(opts->format));

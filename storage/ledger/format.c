@@ -3,9 +3,12 @@
 #include "storage/ledger/format.h"
 
 #include <assert.h>
+#include <stdio.h>
 #include <stdlib.h>
 
 #include "storage/ledger/bitcoin_block.h"
+#include "storage/ledger/fabric.h"
+#include "storage/ledger/fisco.h"
 #include "storage/ledger/parser.h"
 #include "storage/ledger/rlp.h"
 
@@ -17,14 +20,14 @@ static const struct {
     [STELE_FORMAT_UNKNOWN] = {"unknown"},
     [STELE_FORMAT_BITCOIN_BLK] = {"bitcoin blk*.dat", STELE_FAMILY_BITCOIN,
                                   &stele_bitcoin_blk_parser},
-    [STELE_FORMAT_BITCOIN_RAW] = {"bitcoin block", STELE_FAMILY_BITCOIN},
+    [STELE_FORMAT_BITCOIN_RAW] = {"bitcoin block", STELE_FAMILY_BITCOIN, &stele_bitcoin_raw_parser},
     [STELE_FORMAT_ERA1] = {"era1", STELE_FAMILY_EVM, &stele_era1_parser},
     [STELE_FORMAT_ERE] = {"ere", STELE_FAMILY_EVM},
     [STELE_FORMAT_RLP] = {"rlp export", STELE_FAMILY_EVM, &stele_rlp_parser},
     [STELE_FORMAT_RLP_GZIP] = {"gzipped rlp export", STELE_FAMILY_EVM, &stele_rlp_gzip_parser},
     [STELE_FORMAT_GETH_FREEZER] = {"geth freezer table", STELE_FAMILY_EVM},
-    [STELE_FORMAT_FABRIC] = {"fabric block file", STELE_FAMILY_FABRIC},
-    [STELE_FORMAT_FISCO] = {"fisco binlog", STELE_FAMILY_FISCO},
+    [STELE_FORMAT_FABRIC] = {"fabric block file", STELE_FAMILY_FABRIC, &stele_fabric_parser},
+    [STELE_FORMAT_FISCO] = {"fisco binlog", STELE_FAMILY_FISCO, &stele_fisco_parser},
     [STELE_FORMAT_CHAINMAKER] = {"chainmaker fdb", 0},
     [STELE_FORMAT_ERA] = {"era (consensus layer)", 0},
 };
@@ -128,6 +131,46 @@ static bool is_rlp_gzip(const uint8_t *p, size_t len)
 	return is_rlp_block(front, stele_gunzip_peek(p, len, front, sizeof(front)));
 }
 
+/* A Fabric block: length, number, DataHash, PreviousHash (none in block 0), envelopes that begin with a
+ * payload. */
+static bool is_fabric(const uint8_t *p, size_t len)
+{
+	struct stele_reader r = stele_reader(p, len);
+	uint64_t total, number, hash, n, envelope;
+	if (!stele_uvarint_read(&r, &total) || !stele_uvarint_read(&r, &number) ||
+	    !stele_uvarint_read(&r, &hash) || hash != STELE_HASH_LEN)
+		return false;
+	stele_read_span(&r, STELE_HASH_LEN);
+	if (!stele_uvarint_read(&r, &hash) || hash != (number ? STELE_HASH_LEN : 0))
+		return false;
+	stele_read_span(&r, (size_t)hash);
+	return stele_uvarint_read(&r, &n) && stele_uvarint_read(&r, &envelope) && n > 0 &&
+	       n <= STELE_FABRIC_TXS_MAX && envelope < total && stele_read_u8(&r) == 0x0a && !r.bad;
+}
+
+/* A FISCO BCOS binlog: version 1, and a record that begins with a table whose columns end in the system's. */
+static bool is_fisco(const uint8_t *p, size_t len)
+{
+	if (len < 21 || stele_be32(p) != 1 || stele_be32(p + 4) > STELE_FISCO_BLOCK_MAX)
+		return false;
+	size_t fields = 21u + p[20];
+	if (len < fields + 4)
+		return false;
+	size_t n = stele_be32(p + fields);
+	static const char system[] = "_status_,_num_,_id_";
+	return n >= sizeof(system) && n <= len - fields - 4 &&
+	       memcmp(p + fields + 4 + n - (sizeof(system) - 1), system, sizeof(system) - 1) == 0;
+}
+
+/* A Bitcoin header with work that nobody does by chance: at least signet's, or regtest's own nBits. */
+static bool is_bitcoin_raw(const uint8_t *p, size_t len)
+{
+	const uint32_t signet = 0x1e0377ae, regtest = 0x207fffff;
+	struct stele_bitcoin_block b;
+	return len > STELE_BITCOIN_HEADER && stele_bitcoin_header_check(p, NULL, &b) == STELE_OK &&
+	       (b.bits == regtest || stele_bitcoin_work(b.bits) >= stele_bitcoin_work(signet));
+}
+
 enum stele_format stele_format_detect(const void *front, size_t len, const char *name,
                                       const uint8_t xor_key[STELE_XOR_KEY_LEN])
 {
@@ -141,6 +184,12 @@ enum stele_format stele_format_detect(const void *front, size_t len, const char 
 		return STELE_FORMAT_RLP;
 	if (is_rlp_gzip(p, len))
 		return STELE_FORMAT_RLP_GZIP;
+	if (is_fabric(p, len))
+		return STELE_FORMAT_FABRIC;
+	if (is_fisco(p, len))
+		return STELE_FORMAT_FISCO;
+	if (is_bitcoin_raw(p, len))
+		return STELE_FORMAT_BITCOIN_RAW;
 	return STELE_FORMAT_UNKNOWN;
 }
 
@@ -171,7 +220,8 @@ enum stele_err stele_parser_create(const struct stele_parser_opts *opts, struct 
 	    .first_height = STELE_HEIGHT_UNKNOWN,
 	    .last_height = STELE_HEIGHT_UNKNOWN,
 	};
-	if (opts->xor_key && !stele_all_zero(opts->xor_key, STELE_XOR_KEY_LEN)) {
+	if (opts->format == STELE_FORMAT_BITCOIN_BLK && opts->xor_key &&
+	    !stele_all_zero(opts->xor_key, STELE_XOR_KEY_LEN)) {
 		p->facts.has_xor = true;
 		memcpy(p->facts.xor_key, opts->xor_key, STELE_XOR_KEY_LEN);
 	}
@@ -213,6 +263,8 @@ enum stele_err stele_parser_finish(struct stele_parser *p, struct stele_file_fac
 	STELE_TRY(stele_feeder_finish(&p->feeder));
 	p->facts.length = p->fed;
 	p->facts.level = STELE_LEVEL_BOUND;
+	if (p->facts.chain)
+		memcpy(p->facts.caip2, p->facts.chain->caip2, sizeof(p->facts.caip2));
 	STELE_TRY(p->ops->close(p));
 	if (p->facts.count == 0)
 		return stele_fail(STELE_ERR_CORRUPT, "the file holds no block");
@@ -275,4 +327,13 @@ enum stele_err stele_parser_chain(struct stele_parser *p, const struct stele_cha
 	if (!said)
 		p->facts.chain = found;
 	return STELE_OK;
+}
+
+void stele_parser_named(struct stele_parser *p, const char *prefix, const char *name)
+{
+	char text[STELE_CAIP2_MAX];
+	struct stele_chain chain;
+	int n = snprintf(text, sizeof(text), "%s%s", prefix, name);
+	if (n > 0 && (size_t)n < sizeof(text) && stele_chain_find(text, &chain) == STELE_OK)
+		memcpy(p->facts.caip2, text, sizeof(text));
 }

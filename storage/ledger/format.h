@@ -130,8 +130,13 @@ struct stele_file_facts {
 	uint64_t gap_bytes;
 	uint64_t torn;    /* TORN alone */
 	uint64_t padding; /* bytes of zeros at the end */
-	bool sealed;      /* nothing says that the file is still being written (no padding) */
-	bool has_xor;     /* the file was read through xor_key */
+	bool sealed; /* nothing says that the file is still being written (no padding, no cut) */
+	bool cut;    /* Fabric: it ends inside a block, which is a gap */
+	uint64_t unbound; /* bytes of blocks that no hash binds (Fabric: metadata) */
+	/* The chain's CAIP-2 name: `chain`'s, or what the file says of one that no build can know
+	 * ("fabric:mychannel"); "" when it says nothing, or nothing that is a CAIP-2 name. */
+	char caip2[STELE_CAIP2_MAX];
+	bool has_xor; /* the file was read through xor_key */
 	uint8_t xor_key[STELE_XOR_KEY_LEN];
 	/* era1 only */
 	bool has_accumulator;
@@ -146,7 +151,7 @@ struct stele_parser_opts {
 	const struct stele_chain
 	    *chain;             /* NULL: inferred where the file says it, see facts.chain */
 	const char *name;       /* the file's, without directories; NULL: not known */
-	const uint8_t *xor_key; /* STELE_XOR_KEY_LEN bytes, copied; NULL: none */
+	const uint8_t *xor_key; /* STELE_XOR_KEY_LEN bytes, copied; NULL: none. For blk*.dat only */
 	bool want_tx_ids;
 	/* Called inside feed and finish, in file order. A return other than STELE_OK ends the parse
 	 * with that error. on_gap may be NULL. The pointers are valid during the call. */

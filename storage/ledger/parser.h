@@ -38,6 +38,9 @@ extern const struct stele_parser_ops stele_bitcoin_blk_parser;
 extern const struct stele_parser_ops stele_era1_parser;
 extern const struct stele_parser_ops stele_rlp_parser;
 extern const struct stele_parser_ops stele_rlp_gzip_parser;
+extern const struct stele_parser_ops stele_fabric_parser;
+extern const struct stele_parser_ops stele_fisco_parser;
+extern const struct stele_parser_ops stele_bitcoin_raw_parser;
 
 /* Counts the block, holds it against the chain's pins, and hands it to the caller. */
 STELE_MUST_USE enum stele_err stele_parser_block(struct stele_parser *p,
@@ -47,5 +50,7 @@ STELE_MUST_USE enum stele_err stele_parser_gap(struct stele_parser *p, enum stel
 /* The file says that it is of `found`: INVALID when the caller said another chain. */
 STELE_MUST_USE enum stele_err stele_parser_chain(struct stele_parser *p,
                                                  const struct stele_chain *found, const char *how);
+/* The file says that its chain is prefix + name; kept where that is a CAIP-2 name. */
+void stele_parser_named(struct stele_parser *p, const char *prefix, const char *name);
 
 #endif

@@ -13,6 +13,8 @@
 #include "storage/ledger/extract.h"
 #include "tests/fuzz/fuzz.h"
 #include "tests/unit/evm_fixture.h"
+#include "tests/unit/fabric_fixture.h"
+#include "tests/unit/fisco_fixture.h"
 #include "tests/unit/mined.h"
 
 #define HEAD       3u
@@ -118,6 +120,19 @@ size_t fuzz_seed(unsigned i, uint8_t *out)
 		file = made_rlp(3, true);
 		file = stored_gzip(&file);
 		return seed(out, STELE_FORMAT_RLP_GZIP, 0, 5, &file);
+	case 8:
+		file = fabric_file("mychannel", 0, 5);
+		return seed(out, STELE_FORMAT_FABRIC, 0, 4, &file);
+	case 9:
+	case 10:
+	case 11:
+		file = fisco_file(0, 4, i == 10, (enum fisco_bits)(i - 9));
+		return seed(out, STELE_FORMAT_FISCO, 0, 6, &file);
+	case 12:
+		file = mined_ends(opts, 103, 1);
+		file.len -= 285 + 16; /* only the last block, without its frame */
+		memmove(file.p, file.p + 285 + 16, file.len);
+		return seed(out, STELE_FORMAT_BITCOIN_RAW, 0, 8, &file);
 	default:
 		return 0;
 	}
@@ -227,13 +242,13 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	if (size < HEAD || !stele_format_supported(data[0]))
 		return 0;
 	struct blob file = blob_copy(data + HEAD, size - HEAD);
+	bool hidden = data[1] && data[0] == STELE_FORMAT_BITCOIN_BLK;
 	for (size_t i = 0; i < sizeof(key); i++)
-		key[i] = (uint8_t)(data[1] * (i + 1));
+		key[i] = hidden ? (uint8_t)(data[1] * (i + 1)) : 0;
 	for (size_t i = 0; i < file.len; i++)
 		file.p[i] ^= key[i % 8];
 	(void)stele_format_detect(file.p, file.len, NULL, key);
-	whole = pieces =
-	    (struct parse){.file = &file, .key = data[1] ? key : NULL, .format = data[0]};
+	whole = pieces = (struct parse){.file = &file, .key = key, .format = data[0]};
 	enum stele_err a = run(&whole, file.len ? file.len : 1);
 	enum stele_err b = run(&pieces, 1 + (size_t)data[2] * data[2]);
 	struct stele_hash x, y;

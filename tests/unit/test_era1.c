@@ -282,6 +282,20 @@ Test(era1, a_made_file_holds)
 	rig_free(&r);
 }
 
+/* blocks/xor.dat is bitcoind's: an importer may hold it for other files, too. */
+Test(era1, a_key_does_not_matter)
+{
+	struct rig r = rig_make(3);
+	struct stele_parser_opts opts = era1;
+	struct seen s;
+	opts.xor_key = (const uint8_t *)"12345678";
+	seen_parse(&s, opts, r.file.p, r.file.len, 0, 0);
+	cr_assert_eq(s.err, STELE_OK, "%s", s.detail);
+	cr_assert_not(s.facts.has_xor);
+	seen_free(&s);
+	rig_free(&r);
+}
+
 Test(era1, records_out_of_order_or_of_wrong_size)
 {
 	struct rig r = rig_make(3);
