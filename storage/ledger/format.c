@@ -98,7 +98,7 @@ static enum stele_format detect_e2store(const uint8_t *p, size_t len, const char
 		return STELE_FORMAT_ERA;
 	if (name_ends(name, ".era1"))
 		return STELE_FORMAT_ERA1;
-	if (second != 0x0300)
+	if (second != 0x0300 || len < 16)
 		return STELE_FORMAT_UNKNOWN;
 	/* era1 has a body after the first header, ere another header (or a body when it holds one
 	 * block: the name must tell then) */

@@ -247,6 +247,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		key[i] = hidden ? (uint8_t)(data[1] * (i + 1)) : 0;
 	for (size_t i = 0; i < file.len; i++)
 		file.p[i] ^= key[i % 8];
+	(void)stele_format_detect(data + HEAD, size - HEAD, NULL, NULL);
 	(void)stele_format_detect(file.p, file.len, NULL, key);
 	whole = pieces = (struct parse){.file = &file, .key = key, .format = data[0]};
 	enum stele_err a = run(&whole, file.len ? file.len : 1);
