@@ -303,6 +303,7 @@ void stele_head_refuse_encode(const struct stele_head_refuse *h, struct stele_wr
 	stele_write_le16(w, h->slot);
 	stele_write_hash(w, &h->object);
 	stele_write_hash(w, &h->deposit);
+	stele_write_u8(w, h->look);
 }
 
 enum stele_err stele_head_refuse_decode(const void *bytes, size_t len,
@@ -313,6 +314,7 @@ enum stele_err stele_head_refuse_decode(const void *bytes, size_t len,
 	out->slot = stele_read_le16(&r);
 	stele_read_hash(&r, &out->object);
 	stele_read_hash(&r, &out->deposit);
+	out->look = read_bool(&r);
 	return read_end(&r, "REFUSE", len);
 }
 

@@ -118,10 +118,16 @@ struct stele_head_mark_add { /* D: slot2 len4 packed mark; reply empty */
 	const uint8_t *mark;
 	uint32_t mark_len;
 };
-struct
-    stele_head_refuse { /* D: slot2 object32 deposit32; reply: state1 (0 refused now or before, 1 has the record) */
+struct stele_head_refuse { /* D: slot2 object32 deposit32 look1; reply: one byte, enum stele_refusal */
 	uint16_t slot;
 	struct stele_hash object, deposit;
+	bool look; /* only asks: nothing is refused by it */
+};
+enum stele_refusal {
+	STELE_REFUSAL_MADE = 0,     /* the disk refuses the deposit, durably, since now or before */
+	STELE_REFUSAL_RECORD = 1,   /* it has the record */
+	STELE_REFUSAL_NONE = 2,     /* of a look: neither */
+	STELE_REFUSAL_NO_VOICE = 3, /* it refuses, durably, but is being refilled: not one of all */
 };
 
 struct stele_head_list { /* D: slot2 pool2 first32 last32 kinds4 want_meta1 after68 max4 */

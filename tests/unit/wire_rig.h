@@ -1,6 +1,6 @@
 /*
- * A server with handlers made for tests, and peers that call it, in one loop of any env; and a raw
- * connection that says whatever a test wants it to say. Included by tests of net/wire.
+ * A server with handlers made for tests, and peers that call it, on any env. Included by tests of
+ * net/wire.
  */
 #ifndef TESTS_UNIT_WIRE_RIG_H
 #define TESTS_UNIT_WIRE_RIG_H
@@ -12,6 +12,7 @@
 #include "net/wire/frame.h"
 #include "net/wire/peer.h"
 #include "net/wire/server.h"
+#include "storage/io/sim.h"
 
 #define MS 1000000ull
 
@@ -28,7 +29,7 @@
 struct rig {
 	struct stele_env *env;  /* of the server */
 	struct stele_env *cenv; /* of the peers: the same, but in a simulation */
-	void *sim;
+	struct stele_sim *sim;  /* NULL: a real env */
 	struct stele_transport_factory *sf, *cf;
 	struct stele_secret_key skey, ckey;
 	struct stele_hash cluster;
@@ -39,6 +40,8 @@ struct rig {
 	uint32_t roles;
 	uint64_t epoch;
 	uint32_t inflight_max, conns_max;
+	bool slow_hello; /* HELLO is not answered by itself */
+	struct stele_request *hello;
 	struct stele_request *held[RIG_HELD_MAX];
 	unsigned nheld;
 	unsigned handled, made, sent; /* requests seen; replies with a body; their `sent` */
@@ -69,23 +72,18 @@ static void rig_poll(struct stele_op *op)
 		rig_poll_again(r);
 }
 
-#ifdef RIG_SIM
-#include "storage/io/sim.h"
 static bool rig_sim_until(void *ctx)
 {
 	struct rig *r = ctx;
 	return r->until && r->until(r);
 }
-#endif
 
 /* Runs until the condition holds; false after so many milliseconds. */
 static bool rig_run(struct rig *r, bool (*until)(struct rig *), uint64_t ms)
 {
 	r->until = until;
-#ifdef RIG_SIM
 	if (r->sim)
 		return stele_sim_run(r->sim, rig_sim_until, r, ms * MS);
-#endif
 	r->limit = stele_env_now(r->env) + ms * MS;
 	rig_poll_again(r);
 	stele_env_run(r->env);
@@ -120,9 +118,8 @@ static struct rig_body *rig_body(struct rig *r, size_t len)
 	return b;
 }
 
-static void rig_hello(struct stele_request *req)
+static void rig_answer_hello(struct rig *r, struct stele_request *req)
 {
-	struct rig *r = req->node;
 	struct stele_head_hello h;
 	uint8_t head[64];
 	struct stele_writer w = stele_writer(head, sizeof(head));
@@ -138,6 +135,15 @@ static void rig_hello(struct stele_request *req)
 	h = (struct stele_head_hello){.version = STELE_PROTOCOL_VERSION, .node = 7};
 	stele_head_hello_encode(&h, true, &w);
 	stele_reply(req, head, (uint32_t)stele_written(&w), NULL, 0, NULL, NULL);
+}
+
+static void rig_hello(struct stele_request *req)
+{
+	struct rig *r = req->node;
+	if (r->slow_hello)
+		r->hello = req;
+	else
+		rig_answer_hello(r, req);
 }
 
 static void rig_ping(struct stele_request *req)
@@ -454,154 +460,6 @@ static void rig_peer_end(struct rig *r, struct stele_peer *p)
 	cr_assert(!rig_peer_is_closed, "never inside the call");
 	cr_assert(rig_run(r, rig_peer_gone, 5000), "the peer does not come to an end");
 	stele_peer_destroy(p);
-}
-
-/* ---- a raw connection ---- */
-
-struct raw {
-	struct rig *rig;
-	int fd;
-	struct stele_op op, recv, close;
-	struct iovec iov, recv_iov;
-	bool busy, over;
-	uint8_t got[65536];
-	size_t got_len;
-};
-
-static struct raw *raw_now;
-
-static void raw_done(struct stele_op *op)
-{
-	((struct raw *)op->ctx)->busy = false;
-}
-
-static bool raw_idle(struct rig *r)
-{
-	(void)r;
-	return !raw_now->busy;
-}
-
-static bool raw_is_over(struct rig *r)
-{
-	(void)r;
-	return raw_now->over;
-}
-
-static void raw_recv(struct raw *w);
-
-static void raw_received(struct stele_op *op)
-{
-	struct raw *w = op->ctx;
-	if (op->result <= 0) {
-		w->over = true;
-		return;
-	}
-	w->got_len += (size_t)op->result;
-	raw_recv(w);
-}
-
-static void raw_recv(struct raw *w)
-{
-	if (w->got_len == sizeof(w->got)) {
-		w->over = true;
-		return;
-	}
-	w->recv_iov = (struct iovec){w->got + w->got_len, sizeof(w->got) - w->got_len};
-	w->recv = (struct stele_op){.kind = STELE_OP_RECV,
-	                            .fd = w->fd,
-	                            .iov = &w->recv_iov,
-	                            .niov = 1,
-	                            .cb = raw_received,
-	                            .ctx = w};
-	stele_env_submit(w->rig->cenv, &w->recv);
-}
-
-static int64_t raw_do(struct raw *w, struct stele_op op)
-{
-	w->op = op;
-	w->op.cb = raw_done;
-	w->op.ctx = w;
-	w->busy = true;
-	raw_now = w;
-	stele_env_submit(w->rig->cenv, &w->op);
-	cr_assert(rig_run(w->rig, raw_idle, 5000));
-	return w->op.result;
-}
-
-/* listen: reads what comes. */
-static struct raw *raw_open(struct rig *r, bool listen)
-{
-	struct raw *w = calloc(1, sizeof(*w));
-	w->rig = r;
-	w->fd = (int)raw_do(w, (struct stele_op){.kind = STELE_OP_CONNECT, .path = r->addr});
-	cr_assert_geq(w->fd, 0);
-	if (listen)
-		raw_recv(w);
-	return w;
-}
-
-static int64_t raw_send(struct raw *w, const void *bytes, size_t len)
-{
-	w->iov = (struct iovec){(void *)(uintptr_t)bytes, len};
-	return raw_do(
-	    w, (struct stele_op){.kind = STELE_OP_SEND, .fd = w->fd, .iov = &w->iov, .niov = 1});
-}
-
-/* True when the server ends the connection in time. */
-static bool raw_ends(struct raw *w, uint64_t ms)
-{
-	raw_now = w;
-	return rig_run(w->rig, raw_is_over, ms);
-}
-
-static bool raw_is_quiet(struct rig *r)
-{
-	(void)r;
-	return !stele_op_pending(&raw_now->close) && !stele_op_pending(&raw_now->op) &&
-	       !stele_op_pending(&raw_now->recv);
-}
-
-/* A SEND may still be under way. */
-static void raw_close(struct raw *w)
-{
-	w->close = (struct stele_op){.kind = STELE_OP_CLOSE, .fd = w->fd, .cb = raw_done, .ctx = w};
-	raw_now = w;
-	stele_env_submit(w->rig->cenv, &w->close);
-	cr_assert(rig_run(w->rig, raw_is_quiet, 5000));
-	free(w);
-}
-
-/* The plain transport's claim and a HELLO. */
-static size_t raw_hello(struct rig *r, uint8_t *out)
-{
-	struct stele_head_hello h = {.version = STELE_PROTOCOL_VERSION, .cluster = r->cluster};
-	struct stele_writer w = stele_writer(out + 36 + STELE_FRAME_LEN, 64);
-	memcpy(out, "SPL1", 4);
-	memcpy(out + 4, r->ckey.pub.b, 32);
-	stele_head_hello_encode(&h, false, &w);
-	struct stele_frame f = {.op = STELE_OPCODE_HELLO,
-	                        .flags = STELE_FRAME_FIRST | STELE_FRAME_END,
-	                        .req = 1,
-	                        .head_len = (uint32_t)stele_written(&w)};
-	stele_frame_encode(&f, out + 36);
-	return 36 + STELE_FRAME_LEN + stele_written(&w);
-}
-
-/* The first error reply for a request id in what came (after the claim of 36 bytes); OK: none. */
-static enum stele_err raw_error(const struct raw *w, uint64_t req)
-{
-	size_t at = 36;
-	struct stele_frame f;
-	while (at + STELE_FRAME_LEN <= w->got_len) {
-		cr_assert_eq(stele_frame_decode(w->got + at, &f), STELE_OK);
-		at += STELE_FRAME_LEN;
-		if (at + f.head_len > w->got_len)
-			break;
-		if (f.req == req && f.flags & STELE_FRAME_ERR)
-			return stele_wire_error_decode(w->got + at, f.head_len);
-		at += f.head_len + stele_frame_body(&f);
-	}
-	return STELE_OK;
 }
 
 #endif
