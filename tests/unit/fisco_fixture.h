@@ -13,7 +13,7 @@ enum fisco_bits { FISCO_USER_BITS, FISCO_ALL_BITS, FISCO_NO_BITS };
 struct fisco_make {
 	uint64_t number;
 	struct stele_hash parent;
-	size_t txs;
+	size_t txs, receipts_less; /* as many receipts as transactions, less these */
 	bool sm3;
 	enum fisco_bits bits;
 };
@@ -80,6 +80,8 @@ static inline struct blob fisco_block(struct fisco_make m, struct stele_hash *ha
 		blob_add(&bytes, text, (size_t)n);
 		stele_fisco_hash(m.sm3, text, (size_t)n, &tx[i]);
 		struct blob fields = {0}, one = {0};
+		if (i + m.receipts_less >= m.txs)
+			continue;
 		rlp_string(&fields, text, (size_t)n);
 		rlp_number(&fields, i);
 		rlp_list(&one, &fields);
@@ -90,7 +92,7 @@ static inline struct blob fisco_block(struct fisco_make m, struct stele_hash *ha
 	}
 	if (m.txs) {
 		fisco_model_root(tx, m.txs, m.sm3, &tx_root);
-		fisco_model_root(receipt, m.txs, m.sm3, &receipts_root);
+		fisco_model_root(receipt, m.txs - m.receipts_less, m.sm3, &receipts_root);
 		blob_add(&txs, offsets.p, offsets.len);
 		blob_add(&txs, bytes.p, bytes.len);
 	}
@@ -174,7 +176,9 @@ static inline struct blob fisco_file(uint64_t first, size_t n, bool sm3, enum fi
 	struct stele_hash parent = {{0}};
 	for (size_t i = 0; i < n; i++) {
 		struct stele_hash hash;
-		struct fisco_make m = {first + i, parent, first + i ? 1 + i % 3 : 0, sm3, bits};
+		struct fisco_make m = {
+		    .number = first + i, .parent = parent, .sm3 = sm3, .bits = bits};
+		m.txs = m.number ? 1 + i % 3 : 0;
 		struct blob block = fisco_block(m, &hash);
 		struct blob payload = fisco_payload(first + i, &hash, &block, bits);
 		fisco_record(&out, &payload);

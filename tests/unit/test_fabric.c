@@ -225,11 +225,72 @@ Test(fabric, second_spellings_of_envelopes)
 	cr_assert(strstr(stele_detail(), "names no channel"));
 	blob_free(&block);
 	blob_free(&bad);
+	/* behind a payload alone: an empty signature, another field */
+	static const char *const instead[] = {"\x12\x00", "\x1a\x01", "\x0a\x01"};
+	for (size_t i = 0; i < 3; i++) {
+		bad = blob_copy(e.p, e.len - 11);
+		blob_add(&bad, instead[i], 2);
+		blob_add(&bad, "x", i ? 1 : 0);
+		block = fabric_block_of(0, &none, &bad, 1);
+		cr_assert_eq(stele_fabric_block_check(block.p, block.len, &b, NULL),
+		             STELE_ERR_CORRUPT, "%zu", i);
+		cr_assert(strstr(stele_detail(), "one spelling"));
+		blob_free(&block);
+		blob_free(&bad);
+	}
 	/* without a signature it is whole: a configuration may have none */
 	struct blob bare = {.p = e.p, .len = e.len - 11};
 	block = fabric_block_of(0, &none, &bare, 1);
 	cr_assert_eq(stele_fabric_block_check(block.p, block.len, &b, NULL), STELE_OK);
 	blob_free(&block);
+	blob_free(&e);
+}
+
+/* The block's hash against DER by hand: a number's sign bit takes a byte of its own. */
+Test(fabric, header_hashes)
+{
+	static const struct {
+		uint64_t number;
+		const char *der;
+		size_t len;
+	} cases[] = {{1, "\x01", 1},
+	             {127, "\x7f", 1},
+	             {128, "\x00\x80", 2},
+	             {255, "\x00\xff", 2},
+	             {256, "\x01\x00", 2},
+	             {32767, "\x7f\xff", 2},
+	             {32768, "\x00\x80\x00", 3},
+	             {(uint64_t)1 << 63, "\x00\x80\0\0\0\0\0\0\0", 9}};
+	struct stele_hash parent = {{4}}, want;
+	struct blob e = fabric_envelope("ch", 1);
+	struct stele_fabric_block b;
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		struct blob block = fabric_block_of(cases[i].number, &parent, &e, 1), der = {0};
+		uint8_t head[4] = {0x30, (uint8_t)(2 + cases[i].len + 34 + 34), 0x02,
+		                   (uint8_t)cases[i].len};
+		cr_assert_eq(stele_fabric_block_check(block.p, block.len, &b, NULL), STELE_OK);
+		blob_add(&der, head, 4);
+		blob_add(&der, cases[i].der, cases[i].len);
+		blob_add(&der, "\x04\x20", 2);
+		blob_add(&der, parent.b, 32);
+		blob_add(&der, "\x04\x20", 2);
+		blob_add(&der, b.data_hash.b, 32);
+		stele_sha256(der.p, der.len, &want);
+		cr_assert(stele_hash_equal(&b.hash, &want), "%llu",
+		          (unsigned long long)cases[i].number);
+		blob_free(&block);
+		blob_free(&der);
+	}
+	/* block 0 has no parent, every other has one */
+	struct blob zero = fabric_block_of(0, &parent, &e, 1),
+	            one = fabric_block_of(1, &parent, &e, 1);
+	zero.p[0] = 1;
+	cr_assert_eq(stele_fabric_block_check(zero.p, zero.len, &b, NULL), STELE_ERR_CORRUPT);
+	cr_assert(strstr(stele_detail(), "32 and 0 bytes"), "%s", stele_detail());
+	one.p[0] = 0;
+	cr_assert_eq(stele_fabric_block_check(one.p, one.len, &b, NULL), STELE_ERR_CORRUPT);
+	blob_free(&zero);
+	blob_free(&one);
 	blob_free(&e);
 }
 

@@ -121,6 +121,17 @@ Test(fisco, every_bit_of_a_block_but_signatures)
 	}
 }
 
+Test(fisco, as_many_receipts_as_transactions)
+{
+	struct stele_hash hash;
+	struct stele_fisco_block out;
+	struct blob b =
+	    fisco_block((struct fisco_make){.number = 1, .txs = 3, .receipts_less = 1}, &hash);
+	cr_assert_eq(stele_fisco_block_check(&scratch, b.p, b.len, &out), STELE_ERR_CORRUPT);
+	cr_assert_str_eq(stele_detail(), "2 receipts for 3 transactions");
+	blob_free(&b);
+}
+
 Test(fisco, roots_of_any_length)
 {
 	static const size_t lengths[] = {0,   1,   2,   15,  16,  17,  31,   32,   33,   127,
