@@ -498,6 +498,73 @@ Test(client, cancel)
 	world_free(w);
 }
 
+static void called(struct stele_call *call)
+{
+	(void)call;
+	done = true;
+}
+
+/* A record for `object`, rightly signed, whose layout is that of another object: what a writer who lies can make. */
+static void put_lie(struct world *w, const struct stele_hash *object,
+                    const struct stele_hash *other)
+{
+	struct stele_find_request f = {.id = *other, .cb = find_cb};
+	static struct stele_piece piece[STELE_PIECES_MAX];
+	static uint8_t bytes[STELE_META_MAX], head[STELE_META_MAX + 64];
+	char text[STELE_DEPOSIT_MAX];
+	struct stele_record r;
+	struct stele_window window;
+	size_t len;
+	stele_session_find(w->session, &f);
+	wait(w);
+	cr_assert_eq(
+	    stele_record_decode(f.found.record[0].bytes, f.found.record[0].len, true, &r, piece),
+	    STELE_OK);
+	r.deposit.object = *object;
+	cr_assert_eq(stele_deposit_encode(&r.deposit, text, &len), STELE_OK);
+	r.text = text;
+	r.text_len = (uint32_t)len;
+	stele_sign(&w->client_sign, text, len, &r.sig);
+	cr_assert_eq(stele_record_encode(&r, bytes, &len), STELE_OK);
+	stele_session_window(w->session, stele_map_pool(w->map, STELE_POOL_RECORD), object,
+	                     &window);
+	for (uint32_t i = 0; i < 3; i++) {
+		struct stele_writer hw = stele_writer(head, sizeof(head));
+		struct stele_head_record_put put_head = {.record = bytes,
+		                                         .record_len = (uint32_t)len};
+		stele_head_record_put_encode(&put_head, &hw);
+		struct stele_call call = {.op = STELE_OPCODE_RECORD_PUT,
+		                          .head = head,
+		                          .head_len = (uint32_t)stele_written(&hw),
+		                          .cb = called};
+		stele_peers_call(stele_session_peers(w->session), window.disk[i].node, &call);
+		wait(w);
+		cr_assert_eq(call.err, STELE_OK, "%s", call.detail);
+	}
+	stele_found_finish(&f.found);
+}
+
+/* D6, P5: bytes that do not hash to the id do not go out; a true record beside the lie is found. */
+Test(client, lying_record)
+{
+	struct world *w = world_new(30, "rs-4-2");
+	struct bytes truth = bytes_random(1, 300000), lie = bytes_random(2, 300000);
+	struct bytes have = {.p = malloc(truth.len), .len = truth.len};
+	struct stele_get_request g;
+	struct stele_hash id, lie_id = put_ok(w, &lie);
+	stele_sha256(truth.p, truth.len, &id);
+	put_lie(w, &id, &lie_id);
+	cr_assert_eq(get(w, &id, 0, UINT64_MAX, &have, &g), STELE_ERR_CORRUPT, "%s", g.detail);
+	cr_assert_eq(have.at, 0u, "wrong bytes went out");
+	put_ok(w, &truth);
+	for (uint32_t i = 0; i < 5; i++)
+		get_same(w, &id, &truth, &g);
+	free(have.p);
+	free(truth.p);
+	free(lie.p);
+	world_free(w);
+}
+
 static bool stop_at_once(void *ctx, uint64_t bytes, uint64_t total)
 {
 	(void)ctx;
