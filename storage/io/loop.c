@@ -11,6 +11,7 @@
 #include "storage/io/sys.h"
 
 #define WORKERS_DEFAULT 2u
+#define WAIT_MAX_NS     3600000000000u /* the kernel adds it to its clock */
 
 /* Timers: a binary heap; priv.heap is an op's place in it. */
 
@@ -259,7 +260,9 @@ uint64_t stele_loop_turn(struct stele_loop *loop)
 	if (loop->timers_n == 0)
 		return UINT64_MAX;
 	now = stele_sys_now();
-	return loop->timers[0]->off > now ? loop->timers[0]->off - now : 0;
+	uint64_t at = loop->timers[0]->off;
+	uint64_t wait = at > now ? at - now : 0;
+	return wait < WAIT_MAX_NS ? wait : WAIT_MAX_NS;
 }
 
 bool stele_loop_stopped(struct stele_loop *loop)

@@ -315,6 +315,10 @@ static void submit(struct stele_env *env, struct stele_op *op)
 	struct threads *t = threads_of(env);
 	if (stele_loop_begin(&t->loop, op))
 		return;
+	if (op->fd < 0 && op->kind != STELE_OP_CONNECT) {
+		stele_loop_ready(&t->loop, op, -EBADF);
+		return;
+	}
 	struct desc *d;
 	switch (op->kind) {
 	case STELE_OP_READV:

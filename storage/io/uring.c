@@ -626,7 +626,8 @@ enum stele_err stele_env_uring_create(const struct stele_env_opts *opts, struct 
 	if (r < 0) {
 		/* whatever the errno, it is the system that does not give us one */
 		err = stele_fail(r == -ENOMEM ? STELE_ERR_NOMEM : STELE_ERR_IO,
-		                 "io_uring is refused here: %s", strerror(-r));
+		                 "io_uring is refused here (STELE_ENV=threads does without): %s",
+		                 strerror(-r));
 		goto err_alloc;
 	}
 	err = stele_loop_init(&u->loop, &uring_ops, opts, returned);

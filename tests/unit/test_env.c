@@ -7,14 +7,18 @@
 #include <criterion/criterion.h>
 #include <criterion/parameterized.h>
 #include <errno.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
 #include <pthread.h>
 #include <semaphore.h>
 #include <signal.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/time.h>
 #include <unistd.h>
 
@@ -246,6 +250,11 @@ ENV_TEST(errors_are_results, all)
 	p = (struct probe){.op = {.kind = STELE_OP_SYNC, .fd = 1000}};
 	cr_assert_eq(run_one(&p), -EBADF);
 	cr_assert_eq(close_async(1000), -EBADF);
+	cr_assert_eq(close_async(-1), -EBADF);
+	p = transfer(STELE_OP_READV, -1, &byte, 1, 0);
+	cr_assert_eq(run_one(&p), -EBADF);
+	p = transfer(STELE_OP_RECV, -1, &byte, 1, 0);
+	cr_assert_eq(run_one(&p), -EBADF);
 	p = (struct probe){.op = {.kind = STELE_OP_CONNECT, .path = "no port"}};
 	cr_assert_eq(run_one(&p), -EINVAL);
 	p = (struct probe){.op = {.kind = STELE_OP_CONNECT, .path = "127.0.0.1:65536"}};
@@ -409,6 +418,16 @@ ENV_TEST(a_timer_is_never_early, all)
 	}
 	struct probe past = {.op = {.kind = STELE_OP_TIMER, .off = 0}};
 	cr_assert_eq(run_one(&past), 0);
+	/* one that never comes does not keep the others from coming */
+	struct probe never = {.op = {.kind = STELE_OP_TIMER, .off = UINT64_MAX}};
+	struct probe soon = {.op = {.kind = STELE_OP_TIMER, .off = stele_env_now(env) + MS}};
+	submit(&never);
+	waiting = 0;
+	cr_assert_eq(run_one(&soon), 0);
+	waiting = 1;
+	cancel(&never);
+	run_all();
+	cr_assert_eq(never.op.result, -ECANCELED);
 	tear_down();
 }
 
@@ -1022,6 +1041,35 @@ ENV_TEST(randomness, all)
 	cr_assert_neq(a, b);
 	cr_assert_gt(stele_env_wall(env), 1600000000);
 	tear_down();
+}
+
+/* As a container's default profile does it. */
+static void forbid_io_uring(void)
+{
+	struct sock_filter code[] = {
+	    BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
+	    BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, __NR_io_uring_setup, 0, 1),
+	    BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | EPERM),
+	    BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+	};
+	struct sock_fprog filter = {.len = 4, .filter = code};
+	if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0 ||
+	    prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &filter) != 0)
+		cr_skip_test("no seccomp here: %s", strerror(errno));
+}
+
+Test(env, threads_where_io_uring_is_refused)
+{
+	struct stele_env *e;
+	unsetenv("STELE_ENV");
+	forbid_io_uring();
+	cr_assert_eq(stele_env_uring_create(NULL, &e), STELE_ERR_IO);
+	cr_assert(strstr(stele_detail(), "refused"));
+	cr_assert_eq(stele_env_create(NULL, &e), STELE_OK);
+	cr_assert_str_eq(e->ops->name, "threads");
+	stele_env_destroy(e);
+	setenv("STELE_ENV", "io_uring", 1);
+	cr_assert_eq(stele_env_create(NULL, &e), STELE_ERR_IO);
 }
 
 Test(env, the_environment_chooses)
