@@ -144,7 +144,7 @@ static enum stele_err open_parts(struct stele_node *node)
 	STELE_TRY(stele_scrubs_create(o->env, node->slots,
 	                              o->scrub_bytes_per_s ? o->scrub_bytes_per_s : SCRUB_DEFAULT,
 	                              o->log, o->log_ctx, &node->scrubs));
-	STELE_TRY(stele_collect_create(o->env, node->peers, node->slots, o->id, o->log, o->log_ctx,
+	STELE_TRY(stele_collect_create(o->env, node->peers, node->slots, o->log, o->log_ctx,
 	                               &node->collect));
 	struct stele_server_opts server = {
 	    .env = o->env,

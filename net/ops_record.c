@@ -1,9 +1,15 @@
 /* Records, marks and refusals of deposits. A record's signature is checked here only when the
  * sender is not the depositor that the map binds to the connection's key: readers always check it.
+ *
+ * A disk gives each deposit one vote: its record, or a refusal, whichever comes first (P3). All
+ * refusals together are the decision that the deposit is dead, so a disk that lost its votes (it is
+ * being refilled) must not vote as if it never had: it has no voice in refusing, and takes a record
+ * from a client only after as many others as may have lost theirs too said that they do not refuse.
  */
 #include <stdlib.h>
 
 #include "net/ops.h"
+#include "net/repair/ask.h"
 #include "storage/base/deposit.h"
 
 /* One small durable write with its reply. */
@@ -60,35 +66,172 @@ static enum stele_err judge_record(struct stele_request *req, const struct stele
 	return stele_record_check_sig(r);
 }
 
-void stele_op_record_put(struct stele_request *req)
-{
-	struct stele_head_record_put h;
-	struct stele_record r;
+struct record_put {
+	struct stele_request *req;
 	struct stele_store *store;
+	struct stele_head_record_put head;
+	struct stele_key key;
+	struct stele_store_write write;
+	struct stele_item item;
+	bool passed_on; /* by a node: the record is on another disk already */
+	/* of a disk that is being refilled */
+	struct stele_ask *ask;
+	uint32_t need, refusals;
+};
+
+static void put_end(struct record_put *p, enum stele_err err, const char *detail)
+{
+	if (err == STELE_OK)
+		stele_reply(p->req, NULL, 0, NULL, 0, NULL, NULL);
+	else
+		stele_ops_fail(p->req, err, detail);
+	free(p->ask);
+	free(p);
+}
+
+static void put_write(struct record_put *p);
+
+static void refusal_undone(struct stele_store_write *w)
+{
+	struct record_put *p = w->ctx;
+	if (w->err == STELE_OK)
+		put_write(p);
+	else
+		put_end(p, w->err, w->detail);
+}
+
+/* Somewhere the record came first, so this disk's refusal can never be one of all, and would only
+ * keep the record from its full width. */
+static void undo_refusal(struct record_put *p)
+{
+	p->passed_on = false; /* once */
+	p->item = (struct stele_item){.key = p->key, .tomb = true};
+	p->item.key.kind = STELE_ENTRY_REFUSE;
+	p->write =
+	    (struct stele_store_write){.item = &p->item, .n = 1, .cb = refusal_undone, .ctx = p};
+	stele_store_write(p->store, &p->write);
+}
+
+static void put_written(struct stele_store_write *w)
+{
+	struct record_put *p = w->ctx;
+	if (w->err == STELE_ERR_REFUSED && p->passed_on)
+		undo_refusal(p);
+	else
+		put_end(p, w->err, w->detail);
+}
+
+static void put_write(struct record_put *p)
+{
+	p->item = (struct stele_item){
+	    .key = p->key, .meta = p->head.record, .meta_len = p->head.record_len};
+	p->write =
+	    (struct stele_store_write){.item = &p->item, .n = 1, .cb = put_written, .ctx = p};
+	stele_store_write(p->store, &p->write);
+}
+
+static void look_head(struct stele_ask *ask, uint32_t at, struct stele_writer *w)
+{
+	const struct record_put *p = ask->ctx;
+	struct stele_head_refuse h = {.slot = ask->window.disk[at].slot,
+	                              .object = p->key.id,
+	                              .deposit = p->key.sub,
+	                              .look = true};
+	stele_head_refuse_encode(&h, w);
+}
+
+static bool look_answer(struct stele_ask *ask, uint32_t at, const struct stele_call *call)
+{
+	struct record_put *p = ask->ctx;
+	(void)at;
+	if (call->reply_head_len != 1)
+		return false;
+	p->refusals += call->reply_head[0] == STELE_REFUSAL_MADE ||
+	               call->reply_head[0] == STELE_REFUSAL_NO_VOICE;
+	return true;
+}
+
+static void looked_around(struct stele_ask *ask)
+{
+	struct record_put *p = ask->ctx;
+	if (p->refusals > 0)
+		put_end(p, STELE_ERR_REFUSED, "a disk of the window has refused that deposit");
+	else if (ask->answered < p->need)
+		put_end(p, STELE_ERR_UNAVAILABLE,
+		        "a disk that is being refilled takes no record while it cannot ask others");
+	else
+		put_write(p);
+}
+
+static void look_around(struct record_put *p)
+{
+	struct stele_node *node = stele_req_node(p->req);
+	const struct stele_map *map = stele_node_map(node);
+	const struct stele_pool *pool = stele_map_pool(map, STELE_POOL_RECORD);
+	struct stele_window window;
+	uint64_t fence;
+	p->ask = calloc(1, sizeof(*p->ask));
+	if (!p->ask) {
+		put_end(p, STELE_ERR_NOMEM, "record: out of memory");
+		return;
+	}
+	*p->ask = (struct stele_ask){.peers = stele_node_peers(node),
+	                             .op = STELE_OPCODE_REFUSE,
+	                             .head = look_head,
+	                             .answer = look_answer,
+	                             .cb = looked_around,
+	                             .ctx = p};
+	stele_place(map, pool, stele_pg_of(pool, &p->key.id), stele_window_width(&pool->code),
+	            &window, &fence);
+	for (uint32_t i = 0; i < window.n; i++)
+		if (window.disk[i].node != stele_node_id(node) ||
+		    window.disk[i].slot != p->head.slot)
+			p->ask->window.disk[p->ask->window.n++] = window.disk[i];
+	uint32_t t = stele_code_id_t(&pool->code);
+	p->need = t < p->ask->window.n ? t : p->ask->window.n;
+	stele_ask_start(p->ask);
+}
+
+static enum stele_err put_begin(struct stele_request *req, struct record_put *p)
+{
+	struct stele_record r;
 	struct stele_piece *piece = calloc(STELE_PIECES_MAX, sizeof(*piece));
-	enum stele_err err = piece ? stele_head_record_put_decode(req->head, req->head_len, &h)
-	                           : stele_fail(STELE_ERR_NOMEM, "record: out of memory");
+	enum stele_err err = piece
+	                         ? stele_head_record_put_decode(req->head, req->head_len, &p->head)
+	                         : stele_fail(STELE_ERR_NOMEM, "record: out of memory");
 	if (err == STELE_OK)
-		err = stele_record_decode(h.record, h.record_len, true, &r, piece);
+		err = stele_record_decode(p->head.record, p->head.record_len, true, &r, piece);
 	if (err == STELE_OK)
-		err =
-		    stele_ops_may_write(req, h.slot, STELE_POOL_RECORD, &r.deposit.object, &store);
+		err = stele_ops_may_write(req, p->head.slot, STELE_POOL_RECORD, &r.deposit.object,
+		                          &p->store);
 	if (err == STELE_OK)
 		err = judge_record(req, &r);
-	if (err != STELE_OK) {
-		stele_reply_error(req, err);
-	} else {
-		struct stele_item item = {
-		    .key = {.pool = STELE_POOL_RECORD,
-		            .kind = STELE_ENTRY_RECORD,
-		            .id = r.deposit.object,
-		            .sub = r.deposit_hash},
-		    .meta = h.record,
-		    .meta_len = h.record_len,
-		};
-		write_item(req, store, &item);
-	}
+	if (err == STELE_OK)
+		p->key = (struct stele_key){.pool = STELE_POOL_RECORD,
+		                            .kind = STELE_ENTRY_RECORD,
+		                            .id = r.deposit.object,
+		                            .sub = r.deposit_hash};
 	free(piece);
+	return err;
+}
+
+void stele_op_record_put(struct stele_request *req)
+{
+	struct record_put *p = calloc(1, sizeof(*p));
+	enum stele_err err =
+	    p ? put_begin(req, p) : stele_fail(STELE_ERR_NOMEM, "record: out of memory");
+	if (err != STELE_OK) {
+		free(p);
+		stele_reply_error(req, err);
+		return;
+	}
+	p->req = req;
+	p->passed_on = req->who->roles & STELE_ROLE_NODE;
+	if (!p->passed_on && stele_slots_state(stele_node_slots(stele_req_node(req)),
+	                                       p->head.slot) == STELE_SLOT_REFILLING)
+		look_around(p);
+	else
+		put_write(p);
 }
 
 /* ---- MARK_ADD ---- */
@@ -166,74 +309,89 @@ void stele_op_mark_add(struct stele_request *req)
 struct refuse {
 	struct stele_request *req;
 	struct stele_store *store;
-	struct stele_key key;
-	bool present;
+	struct stele_head_refuse head;
+	struct stele_key key[2]; /* the record, the refusal */
+	bool present[2];
 	struct stele_store_have have;
 	struct stele_store_write write;
 	struct stele_item item;
 };
 
-static void refuse_reply(struct refuse *c, uint8_t state)
+static void refuse_reply(struct refuse *c, enum stele_refusal what)
 {
+	struct stele_slots *slots = stele_node_slots(stele_req_node(c->req));
+	if (what == STELE_REFUSAL_MADE &&
+	    stele_slots_state(slots, c->head.slot) == STELE_SLOT_REFILLING)
+		what = STELE_REFUSAL_NO_VOICE;
+	uint8_t state = (uint8_t)what;
 	stele_reply(c->req, &state, 1, NULL, 0, NULL, NULL);
+	free(c);
+}
+
+static void refuse_fail(struct refuse *c, enum stele_err err, const char *detail)
+{
+	stele_ops_fail(c->req, err, detail);
 	free(c);
 }
 
 static void refused(struct stele_store_write *w)
 {
 	struct refuse *c = w->ctx;
-	if (w->err == STELE_OK || w->err == STELE_ERR_EXISTS) { /* EXISTS: a record came in first */
-		refuse_reply(c, w->err == STELE_ERR_EXISTS);
-		return;
-	}
-	stele_ops_fail(c->req, w->err, w->detail);
-	free(c);
+	if (w->err == STELE_OK)
+		refuse_reply(c, STELE_REFUSAL_MADE);
+	else if (w->err == STELE_ERR_EXISTS) /* a record came in first */
+		refuse_reply(c, STELE_REFUSAL_RECORD);
+	else
+		refuse_fail(c, w->err, w->detail);
 }
 
 static void refuse_looked(struct stele_store_have *h)
 {
 	struct refuse *c = h->ctx;
 	if (h->err != STELE_OK) {
-		stele_ops_fail(c->req, h->err, "index");
-		free(c);
-		return;
+		refuse_fail(c, h->err, "index");
+	} else if (c->present[0]) {
+		refuse_reply(c, STELE_REFUSAL_RECORD);
+	} else if (c->present[1]) {
+		refuse_reply(c, STELE_REFUSAL_MADE);
+	} else if (c->head.look) {
+		refuse_reply(c, STELE_REFUSAL_NONE);
+	} else {
+		/* Between this look and the write a record may come in: the store orders the two,
+		 * and whichever is second meets the first. */
+		c->item = (struct stele_item){.key = c->key[1]};
+		c->write =
+		    (struct stele_store_write){.item = &c->item, .n = 1, .cb = refused, .ctx = c};
+		stele_store_write(c->store, &c->write);
 	}
-	if (c->present) {
-		refuse_reply(c, 1);
-		return;
-	}
-	/* Between this look and the write a record may come in: the store orders the two, and
-	 * whichever is second meets the first. */
-	c->item = (struct stele_item){.key = c->key};
-	c->item.key.kind = STELE_ENTRY_REFUSE;
-	c->write = (struct stele_store_write){.item = &c->item, .n = 1, .cb = refused, .ctx = c};
-	stele_store_write(c->store, &c->write);
+}
+
+static enum stele_err refuse_begin(struct stele_request *req, struct refuse *c)
+{
+	struct stele_head_refuse *h = &c->head;
+	STELE_TRY(stele_head_refuse_decode(req->head, req->head_len, h));
+	STELE_TRY(stele_ops_may_write(req, h->slot, STELE_POOL_RECORD, &h->object, &c->store));
+	c->req = req;
+	c->key[0] = (struct stele_key){.pool = STELE_POOL_RECORD,
+	                               .kind = STELE_ENTRY_RECORD,
+	                               .id = h->object,
+	                               .sub = h->deposit};
+	c->key[1] = c->key[0];
+	c->key[1].kind = STELE_ENTRY_REFUSE;
+	return STELE_OK;
 }
 
 void stele_op_refuse(struct stele_request *req)
 {
-	struct stele_head_refuse h;
-	struct stele_store *store;
-	enum stele_err err = stele_head_refuse_decode(req->head, req->head_len, &h);
-	if (err == STELE_OK)
-		err = stele_ops_may_write(req, h.slot, STELE_POOL_RECORD, &h.object, &store);
-	if (err == STELE_OK && stele_slots_state(stele_node_slots(stele_req_node(req)), h.slot) ==
-	                           STELE_SLOT_REFILLING)
-		err = stele_fail(STELE_ERR_BUSY, "a disk that is being refilled cannot refuse");
-	struct refuse *c = err == STELE_OK ? calloc(1, sizeof(*c)) : NULL;
-	if (err == STELE_OK && !c)
-		err = stele_fail(STELE_ERR_NOMEM, "out of memory");
+	struct refuse *c = calloc(1, sizeof(*c));
+	enum stele_err err =
+	    c ? refuse_begin(req, c) : stele_fail(STELE_ERR_NOMEM, "refuse: out of memory");
 	if (err != STELE_OK) {
+		free(c);
 		stele_reply_error(req, err);
 		return;
 	}
-	c->req = req;
-	c->store = store;
-	c->key = (struct stele_key){.pool = STELE_POOL_RECORD,
-	                            .kind = STELE_ENTRY_RECORD,
-	                            .id = h.object,
-	                            .sub = h.deposit};
 	c->have = (struct stele_store_have){
-	    .key = &c->key, .n = 1, .out = &c->present, .cb = refuse_looked, .ctx = c};
-	stele_store_have(store, &c->have);
+	    .key = c->key, .n = 2, .out = c->present, .cb = refuse_looked, .ctx = c};
+	stele_store_have(c->store, &c->have);
 }

@@ -184,6 +184,8 @@ static void put_had(struct stele_store_have *h)
 		return;
 	}
 	if (p->present) {
+		stele_collect_touch(stele_node_collect(stele_req_node(p->req)), p->head.slot,
+		                    &p->key);
 		put_write(p);
 		return;
 	}

@@ -30,7 +30,7 @@ struct stele_ask {
 	bool (*answer)(struct stele_ask *ask, uint32_t at, const struct stele_call *call);
 	void (*cb)(struct stele_ask *ask);
 	void *ctx;
-	uint8_t *into;     /* into_len bytes per disk, or NULL: replies have no bodies */
+	uint8_t *into; /* into_len bytes per disk, or NULL: replies have no bodies */
 	uint32_t into_len;
 	/* out */
 	uint32_t answered; /* of window.n */

@@ -1,6 +1,7 @@
 /* Finds leftovers on this node's disks and removes those that everybody concerned agrees are
- * leftovers. One thing at a time: collection is never urgent. Pass: for each slot and pool, list;
- * for each suspect, judge. */
+ * leftovers. One thing at a time: collection is never urgent. A pass: roll call; every slot and
+ * pool, page by page: shards without a reference, and references whose deposit is not known to
+ * live, become suspects; then every suspect is judged. */
 #include "net/repair/collect.h"
 
 #include <inttypes.h>
@@ -8,285 +9,323 @@
 #include <stdlib.h>
 
 #include "net/repair/ask.h"
+#include "net/repair/look.h"
+#include "net/repair/suspects.h"
 
 #define SECOND      1000000000ull
 #define PASS_MAX_NS (3600 * SECOND)
 #define PAGE_ITEMS  1024u
 #define LIST_LEN    65536u
-#define SUSPECTS    65536u /* remembered at a time; others wait for a later pass */
-
-/* Something that looked like a leftover, and since when. */
-struct suspect {
-	struct stele_key key; /* SHARD: the block (index of one of them); REF: with its deposit */
-	uint16_t slot;
-	struct stele_hash object; /* REF */
-	uint64_t since;           /* of the env's clock; a restart forgets, which only delays */
-	uint64_t seen;            /* pass in which it was seen last */
-	uint64_t bytes;
-};
-
-struct recorded { /* deposits whose record was seen: a small direct-mapped memory */
-	uint8_t sub[12];
-};
-#define RECORDED_SLOTS 16384u
+#define BESIDE_MAX  4u /* shards of one block on one disk that are seen in a pass */
 
 struct stele_collect {
 	struct stele_env *env;
 	struct stele_peers *peers;
 	struct stele_slots *slots;
-	uint16_t node;
 	void (*log)(void *ctx, const char *line);
 	void *log_ctx;
 	struct stele_op timer;
 	bool passing, closing;
 	void (*closed)(void *ctx);
 	void *closed_ctx;
+	struct stele_collect_status st;
+	/* memory */
+	struct stele_suspects suspects;
+	struct stele_verdicts *verdicts;
+	struct stele_uuid *uuid; /* of each disk of the map when it was last seen */
+	uint32_t nuuids;
+	uint64_t
+	    settled[STELE_SLOTS_MAX]; /* references born up to this LSN live, or are suspects */
 	/* the pass */
-	struct stele_map *map;
+	struct stele_roll roll;
 	uint32_t slot, pool_at;
+	uint64_t lsn[STELE_SLOTS_MAX]; /* when it began */
+	bool complete[STELE_SLOTS_MAX];
 	struct stele_store_list list;
-	struct stele_key
-	    shard[4]; /* of the block whose entries are being read (others of it: later passes) */
+	uint32_t item;                      /* of the page */
+	struct stele_key shard[BESIDE_MAX]; /* of the block whose entries are being read */
 	uint64_t shard_bytes;
 	uint32_t nshards;
 	bool block_ref;
-	bool listing;
-	uint32_t next_suspect;
-	/* memory */
-	struct suspect *suspect;
-	uint32_t nsuspects, suspects_cap;
-	struct recorded *recorded;
 	/* judging */
+	uint32_t at; /* the suspect */
+	struct stele_look look;
 	struct stele_ask ask;
-	uint32_t yes; /* disks that have the record, or a reference */
+	uint32_t found; /* records, or references */
 	struct stele_hash found_deposit, found_object;
 	uint8_t *into;
 	struct stele_store_write write;
-	struct stele_item item;
-	struct stele_collect_status st;
+	struct stele_item write_item;
 };
 
+static void list_page(struct stele_collect *c, bool metas);
+static void read_page(struct stele_collect *c);
 static void scan(struct stele_collect *c);
-static void judge_next(struct stele_collect *c);
+static void judge(struct stele_collect *c);
+static void pass_end(struct stele_collect *c);
 
-/* ---- memory of suspects ---- */
-
-static bool same_thing(const struct suspect *s, const struct stele_key *k, uint16_t slot)
+static void look(struct stele_collect *c, const struct stele_hash *deposit,
+                 const struct stele_hash *object, void (*cb)(struct stele_look *))
 {
-	return s->slot == slot && s->key.kind == k->kind && s->key.pool == k->pool &&
-	       stele_hash_equal(&s->key.id, &k->id) &&
-	       (k->kind == STELE_ENTRY_SHARD ? s->key.index == k->index
-	                                     : stele_hash_equal(&s->key.sub, &k->sub));
+	c->look = (struct stele_look){.peers = c->peers,
+	                              .roll = &c->roll,
+	                              .deposit = *deposit,
+	                              .object = *object,
+	                              .cb = cb,
+	                              .ctx = c};
+	stele_look_start(&c->look);
 }
 
-static void suspect_it(struct stele_collect *c, const struct stele_key *key,
-                       const struct stele_hash *object, uint64_t bytes)
-{
-	for (uint32_t i = 0; i < c->nsuspects; i++)
-		if (same_thing(&c->suspect[i], key, (uint16_t)c->slot)) {
-			c->suspect[i].seen = c->st.passes;
-			return;
-		}
-	if (c->nsuspects == c->suspects_cap) {
-		uint32_t cap = c->suspects_cap ? 2 * c->suspects_cap : 64;
-		struct suspect *grown =
-		    cap <= SUSPECTS ? realloc(c->suspect, cap * sizeof(*grown)) : NULL;
-		if (!grown)
-			return;
-		c->suspect = grown;
-		c->suspects_cap = cap;
-	}
-	c->suspect[c->nsuspects++] = (struct suspect){
-	    .key = *key,
-	    .slot = (uint16_t)c->slot,
-	    .object = object ? *object : (struct stele_hash){{0}},
-	    .since = stele_env_now(c->env),
-	    .seen = c->st.passes,
-	    .bytes = bytes,
-	};
-}
-
-static void forget(struct stele_collect *c, uint32_t i)
-{
-	c->suspect[i] = c->suspect[--c->nsuspects];
-}
-
-static struct recorded *recorded_slot(struct stele_collect *c, const struct stele_hash *deposit)
-{
-	return &c->recorded[stele_le32(deposit->b) % RECORDED_SLOTS];
-}
-
-static bool is_recorded(struct stele_collect *c, const struct stele_hash *deposit)
-{
-	return memcmp(recorded_slot(c, deposit)->sub, deposit->b, 12) == 0;
-}
-
-/* ---- the pass: what is on this slot ---- */
+/* ---- reading a page ---- */
 
 static void block_end(struct stele_collect *c)
 {
-	for (uint32_t i = 0; i < c->nshards && !c->block_ref; i++)
-		suspect_it(c, &c->shard[i], NULL, c->shard_bytes);
+	for (uint32_t i = 0; i < c->nshards && !c->block_ref; i++) {
+		struct stele_suspect s = {.key = c->shard[i],
+		                          .slot = (uint16_t)c->slot,
+		                          .bytes = c->shard_bytes,
+		                          .since = stele_env_now(c->env),
+		                          .seen = c->st.passes + 1};
+		stele_suspects_see(&c->suspects, &s);
+	}
 	c->nshards = 0;
 	c->block_ref = false;
 }
 
-static void look_at(struct stele_collect *c, const struct stele_listed *it)
+/* References that were settled earlier, and those of deposits known to live, need no look. */
+static bool needs_look(const struct stele_collect *c, const struct stele_listed *it)
 {
-	if (c->nshards > 0 && !stele_hash_equal(&c->shard[0].id, &it->key.id))
+	return it->key.kind == STELE_ENTRY_REF && it->lsn > c->settled[c->slot] &&
+	       stele_verdicts_get(c->verdicts, &it->key.sub) != STELE_VERDICT_LIVE &&
+	       !stele_suspects_find(&c->suspects, (uint16_t)c->slot, &it->key);
+}
+
+static void suspect_ref(struct stele_collect *c, const struct stele_listed *it)
+{
+	struct stele_suspect s = {.key = it->key,
+	                          .slot = (uint16_t)c->slot,
+	                          .deposit = it->key.sub,
+	                          .since = stele_env_now(c->env),
+	                          .seen = c->st.passes + 1};
+	memcpy(s.object.b, it->meta, STELE_HASH_LEN);
+	stele_suspects_see(&c->suspects, &s);
+}
+
+static void looked_at_ref(struct stele_look *l)
+{
+	struct stele_collect *c = l->ctx;
+	stele_verdicts_learn(c->verdicts, &l->deposit, l->verdict);
+	if (l->verdict != STELE_VERDICT_LIVE)
+		suspect_ref(c, &c->list.item[c->item]);
+	c->item++;
+	read_page(c);
+}
+
+static void page_end(struct stele_collect *c)
+{
+	bool more = c->list.err == STELE_OK && c->list.more && c->list.n > 0;
+	struct stele_key after = more ? c->list.item[c->list.n - 1].key : (struct stele_key){0};
+	if (c->list.err != STELE_OK)
+		c->complete[c->slot] = false;
+	stele_store_list_finish(&c->list);
+	c->list = (struct stele_store_list){.after = after};
+	if (!more) {
 		block_end(c);
-	if (it->key.kind == STELE_ENTRY_SHARD) {
-		if (c->nshards < 4)
-			c->shard[c->nshards++] = it->key;
-		c->shard_bytes = it->data_len;
-	} else if (it->key.kind == STELE_ENTRY_REF) {
-		struct stele_hash object;
-		c->block_ref = true;
-		if (it->meta_len != STELE_HASH_LEN || is_recorded(c, &it->key.sub))
-			return;
-		memcpy(object.b, it->meta, STELE_HASH_LEN);
-		suspect_it(c, &it->key, &object, 0);
+		c->pool_at++;
 	}
+	scan(c);
+}
+
+static void note_shard(struct stele_collect *c, const struct stele_listed *it)
+{
+	if (c->nshards < BESIDE_MAX)
+		c->shard[c->nshards++] = it->key;
+	c->shard_bytes = it->data_len;
+}
+
+/* From c->item on; a look interrupts, and its end goes on here. */
+static void read_page(struct stele_collect *c)
+{
+	for (; c->item < c->list.n && !c->closing; c->item++) {
+		const struct stele_listed *it = &c->list.item[c->item];
+		struct stele_suspect *known;
+		if (c->nshards > 0 && !stele_hash_equal(&c->shard[0].id, &it->key.id))
+			block_end(c);
+		if (it->key.kind == STELE_ENTRY_SHARD) {
+			note_shard(c, it);
+			continue;
+		}
+		c->block_ref = true;
+		known = stele_suspects_find(&c->suspects, (uint16_t)c->slot, &it->key);
+		if (known) {
+			known->seen = c->st.passes + 1;
+		} else if (needs_look(c, it) && it->meta_len == STELE_HASH_LEN) {
+			struct stele_hash object;
+			memcpy(object.b, it->meta, STELE_HASH_LEN);
+			look(c, &it->key.sub, &object, looked_at_ref);
+			return;
+		}
+	}
+	page_end(c);
 }
 
 static void listed(struct stele_store_list *l)
 {
 	struct stele_collect *c = l->ctx;
-	c->listing = false;
-	for (uint32_t i = 0; l->err == STELE_OK && i < l->n; i++)
-		look_at(c, &l->item[i]);
-	bool more = l->err == STELE_OK && l->more && l->n > 0 && !c->closing;
-	if (more)
-		c->list.after = l->item[l->n - 1].key;
-	stele_store_list_finish(l);
-	if (!more) {
-		block_end(c);
-		c->pool_at++;
-		c->list.after = (struct stele_key){0};
-	}
-	scan(c);
+	bool metas = l->want_meta;
+	for (uint32_t i = 0; i < l->n && l->err == STELE_OK && !metas; i++)
+		if (needs_look(c, &l->item[i])) { /* which object it belongs to is in its meta */
+			stele_store_list_finish(l);
+			list_page(c, true);
+			return;
+		}
+	c->item = 0;
+	if (l->err != STELE_OK)
+		l->n = 0;
+	read_page(c);
+}
+
+static void list_page(struct stele_collect *c, bool metas)
+{
+	c->list = (struct stele_store_list){
+	    .pool = c->roll.map->pool[c->pool_at].id,
+	    .kinds = STELE_KIND_BIT(STELE_ENTRY_SHARD) | STELE_KIND_BIT(STELE_ENTRY_REF),
+	    .want_meta = metas,
+	    .after = c->list.after,
+	    .max = PAGE_ITEMS,
+	    .cb = listed,
+	    .ctx = c,
+	};
+	memset(c->list.last.b, 0xff, STELE_HASH_LEN);
+	stele_store_list(stele_slots_store(c->slots, c->slot), &c->list);
 }
 
 /* Where the next page is; when all have been read, judging begins. */
 static void scan(struct stele_collect *c)
 {
 	for (; !c->closing && c->slot < stele_slots_n(c->slots); c->slot++, c->pool_at = 0) {
-		struct stele_store *store = stele_slots_store(c->slots, c->slot);
-		if (!store || stele_slots_state(c->slots, c->slot) == STELE_SLOT_REFILLING)
+		if (!stele_slots_store(c->slots, c->slot) ||
+		    stele_slots_state(c->slots, c->slot) == STELE_SLOT_REFILLING)
 			continue;
-		while (c->pool_at < c->map->npools &&
-		       c->map->pool[c->pool_at].id == STELE_POOL_RECORD)
+		while (c->pool_at < c->roll.map->npools &&
+		       c->roll.map->pool[c->pool_at].id == STELE_POOL_RECORD)
 			c->pool_at++;
-		if (c->pool_at == c->map->npools)
+		if (c->pool_at == c->roll.map->npools)
 			continue;
-		c->list = (struct stele_store_list){
-		    .pool = c->map->pool[c->pool_at].id,
-		    .kinds = STELE_KIND_BIT(STELE_ENTRY_SHARD) | STELE_KIND_BIT(STELE_ENTRY_REF),
-		    .want_meta = true,
-		    .after = c->list.after,
-		    .max = PAGE_ITEMS,
-		    .cb = listed,
-		    .ctx = c,
-		};
-		memset(c->list.last.b, 0xff, STELE_HASH_LEN);
-		c->listing = true;
-		stele_store_list(store, &c->list);
+		list_page(c, false);
 		return;
 	}
-	c->next_suspect = 0;
-	judge_next(c);
+	stele_suspects_sweep(&c->suspects, c->st.passes + 1); /* what is not there any more */
+	c->at = 0;
+	judge(c);
 }
 
 /* ---- judging ---- */
 
-static const struct stele_pool *pool_of(const struct stele_collect *c, const struct suspect *s)
+static struct stele_suspect *current(struct stele_collect *c)
 {
-	return stele_map_pool(c->map, s->key.pool);
+	return &c->suspects.v[c->at];
 }
 
-static void place_for(struct stele_collect *c, uint16_t pool_id, const struct stele_hash *id)
+/* It is none any more: the sweep at the end of the pass takes it. */
+static void drop(struct stele_collect *c)
 {
-	const struct stele_pool *pool = stele_map_pool(c->map, pool_id);
-	uint64_t fence;
-	stele_place(c->map, pool, stele_pg_of(pool, id), stele_window_width(&pool->code),
-	            &c->ask.window, &fence);
+	current(c)->seen = 0;
+	c->at++;
+	judge(c);
 }
 
-static struct suspect *current(struct stele_collect *c)
+static void postpone(struct stele_collect *c)
 {
-	return &c->suspect[c->next_suspect];
+	c->at++;
+	judge(c);
 }
 
-static void drop_current(struct stele_collect *c)
+static bool old_enough(const struct stele_collect *c, const struct stele_suspect *s)
 {
-	forget(c, c->next_suspect); /* another takes its place */
-	judge_next(c);
+	const struct stele_pool *pool = stele_map_pool(c->roll.map, s->key.pool);
+	return pool && stele_env_now(c->env) - s->since >= pool->collect_age_s * SECOND;
 }
 
-static void pass_current(struct stele_collect *c)
+static void say_removed(struct stele_collect *c, const struct stele_suspect *s)
 {
-	c->next_suspect++;
-	judge_next(c);
+	char line[STELE_DETAIL_MAX], hex[STELE_HEX_LEN];
+	snprintf(line, sizeof(line), "collect: slot %u: %s of block %s: no deposit needs it",
+	         s->slot, s->key.kind == STELE_ENTRY_SHARD ? "shard" : "reference",
+	         stele_hash_hex(&s->key.id, hex));
+	if (c->log)
+		c->log(c->log_ctx, line);
 }
 
-static void removed(struct stele_store_write *w)
+static void written(struct stele_store_write *w)
 {
 	struct stele_collect *c = w->ctx;
-	struct suspect *s = current(c);
-	char line[STELE_DETAIL_MAX], hex[STELE_HEX_LEN];
-	c->listing = false;
-	if (w->err == STELE_OK && c->item.tomb) {
-		bool shard = s->key.kind == STELE_ENTRY_SHARD;
-		c->st.shards += shard;
-		c->st.refs += !shard;
-		c->st.bytes += s->bytes;
-		snprintf(line, sizeof(line),
-		         "collect: slot %u: %s of block %s: no deposit needs it", s->slot,
-		         shard ? "shard" : "reference", stele_hash_hex(&s->key.id, hex));
-		if (c->log)
-			c->log(c->log_ctx, line);
+	const struct stele_suspect *s = current(c);
+	if (w->err != STELE_OK) { /* REFUSED: a reference has come */
+		postpone(c);
+		return;
 	}
-	drop_current(c);
+	if (c->write_item.tomb) {
+		c->st.shards += s->key.kind == STELE_ENTRY_SHARD;
+		c->st.refs += s->key.kind == STELE_ENTRY_REF;
+		c->st.bytes += s->bytes;
+		say_removed(c, s);
+	}
+	drop(c);
 }
 
-static void write_item(struct stele_collect *c)
+static void write(struct stele_collect *c, const struct stele_item *item)
 {
-	struct stele_store *store = stele_slots_store(c->slots, current(c)->slot);
-	c->listing = true;
-	c->write = (struct stele_store_write){.item = &c->item, .n = 1, .cb = removed, .ctx = c};
-	stele_store_write(store, &c->write);
+	c->write_item = *item;
+	c->write =
+	    (struct stele_store_write){.item = &c->write_item, .n = 1, .cb = written, .ctx = c};
+	stele_store_write(stele_slots_store(c->slots, current(c)->slot), &c->write);
 }
 
 static void remove_current(struct stele_collect *c)
 {
-	c->item =
-	    (struct stele_item){.key = current(c)->key, .tomb = true, .unless_referenced = true};
-	write_item(c);
+	const struct stele_suspect *s = current(c);
+	struct stele_item item = {.key = s->key, .tomb = true};
+	if (s->key.kind == STELE_ENTRY_REF)
+		item.key.sub = s->deposit;
+	item.unless_referenced = s->key.kind == STELE_ENTRY_SHARD;
+	write(c, &item);
 }
 
-/* A reference that another holder knows: it belongs here too. */
-static void adopt_ref(struct stele_collect *c)
+static bool place(struct stele_collect *c, uint16_t pool_id, const struct stele_hash *id)
 {
-	const struct suspect *s = current(c);
-	c->item = (struct stele_item){
-	    .key = {.pool = s->key.pool,
-	            .kind = STELE_ENTRY_REF,
-	            .id = s->key.id,
-	            .sub = c->found_deposit},
-	    .meta = c->found_object.b,
-	    .meta_len = STELE_HASH_LEN,
-	};
-	write_item(c);
+	const struct stele_pool *pool = stele_map_pool(c->roll.map, pool_id);
+	struct stele_window *w = &c->ask.window;
+	uint64_t fence;
+	stele_place(c->roll.map, pool, stele_pg_of(pool, id), stele_window_width(&pool->code), w,
+	            &fence);
+	for (uint32_t i = 0; i < w->n; i++)
+		if (!stele_roll_has_voice(stele_roll_disk(&c->roll, w->disk[i])))
+			return false; /* not all can be asked: later */
+	return true;
+}
+
+static void ask(struct stele_collect *c, uint16_t op,
+                void (*head)(struct stele_ask *, uint32_t, struct stele_writer *),
+                bool (*answer)(struct stele_ask *, uint32_t, const struct stele_call *),
+                void (*cb)(struct stele_ask *))
+{
+	c->found = 0;
+	c->ask.op = op;
+	c->ask.head = head;
+	c->ask.answer = answer;
+	c->ask.cb = cb;
+	stele_ask_start(&c->ask);
 }
 
 /* Shards: does anybody in the window know a reference? */
 
-static void head_list_refs(struct stele_ask *ask, uint32_t at, struct stele_writer *w)
+static void head_list_refs(struct stele_ask *a, uint32_t at, struct stele_writer *w)
 {
-	struct stele_collect *c = ask->ctx;
-	const struct suspect *s = current(c);
+	struct stele_collect *c = a->ctx;
+	const struct stele_suspect *s = current(c);
 	struct stele_head_list h = {
-	    .slot = ask->window.disk[at].slot,
+	    .slot = a->window.disk[at].slot,
 	    .pool = s->key.pool,
 	    .first = s->key.id,
 	    .last = s->key.id,
@@ -297,166 +336,205 @@ static void head_list_refs(struct stele_ask *ask, uint32_t at, struct stele_writ
 	stele_head_list_encode(&h, w);
 }
 
-static bool answer_refs(struct stele_ask *ask, uint32_t at, const struct stele_call *call)
+static bool answer_refs(struct stele_ask *a, uint32_t at, const struct stele_call *call)
 {
-	struct stele_collect *c = ask->ctx;
+	struct stele_collect *c = a->ctx;
 	struct stele_head_listed head;
 	if (stele_head_listed_decode(call->reply_head, call->reply_head_len, &head) != STELE_OK)
 		return false;
 	struct stele_reader r =
-	    stele_reader(c->into + (size_t)at * ask->into_len, call->reply_body_len);
+	    stele_reader(c->into + (size_t)at * a->into_len, call->reply_body_len);
 	for (uint32_t i = 0; i < head.n; i++) {
 		struct stele_listed it;
 		stele_read_listed(&r, &it);
 		if (r.bad || it.meta_len != STELE_HASH_LEN)
 			return false;
-		c->yes++;
+		c->found++;
 		c->found_deposit = it.key.sub;
 		memcpy(c->found_object.b, it.meta, STELE_HASH_LEN);
 	}
-	return true;
+	/* one that could not be read is a reference all the same */
+	return head.n > 0 || !head.more;
 }
 
-static void refs_asked(struct stele_ask *ask)
+/* A live one belongs here too. Others are their holder's to remove, or their put's to use. */
+static void looked_at_found(struct stele_look *l)
 {
-	struct stele_collect *c = ask->ctx;
-	if (c->closing || ask->answered < ask->window.n)
-		pass_current(c); /* somebody may know better: later */
-	else if (c->yes > 0)
-		adopt_ref(c);
-	else
+	struct stele_collect *c = l->ctx;
+	const struct stele_suspect *s = current(c);
+	if (l->verdict != STELE_VERDICT_LIVE || c->closing) {
+		postpone(c);
+		return;
+	}
+	struct stele_item item = {
+	    .key = {.pool = s->key.pool,
+	            .kind = STELE_ENTRY_REF,
+	            .id = s->key.id,
+	            .sub = c->found_deposit},
+	    .meta = c->found_object.b,
+	    .meta_len = STELE_HASH_LEN,
+	};
+	write(c, &item);
+}
+
+static void refs_asked(struct stele_ask *a)
+{
+	struct stele_collect *c = a->ctx;
+	if (c->closing)
+		postpone(c);
+	else if (c->found > 0)
+		look(c, &c->found_deposit, &c->found_object, looked_at_found);
+	else if (a->answered == a->window.n)
 		remove_current(c);
+	else
+		postpone(c); /* somebody may know better */
 }
 
-/* References: is there a record anywhere? Then: does everybody refuse the deposit? */
+/* References: when nobody has the record, does everybody refuse the deposit? */
 
-static void head_have_record(struct stele_ask *ask, uint32_t at, struct stele_writer *w)
+static void head_refuse(struct stele_ask *a, uint32_t at, struct stele_writer *w)
 {
-	struct stele_collect *c = ask->ctx;
-	const struct suspect *s = current(c);
-	struct stele_key key = {.pool = STELE_POOL_RECORD,
-	                        .kind = STELE_ENTRY_RECORD,
-	                        .id = s->object,
-	                        .sub = s->key.sub};
-	stele_write_le16(w, ask->window.disk[at].slot);
-	stele_write_le16(w, 1);
-	stele_write_key(w, &key);
-}
-
-static bool answer_have(struct stele_ask *ask, uint32_t at, const struct stele_call *call)
-{
-	struct stele_collect *c = ask->ctx;
-	(void)at;
-	if (call->reply_head_len != 1)
-		return false;
-	c->yes += call->reply_head[0] == 1;
-	return true;
-}
-
-static void head_refuse(struct stele_ask *ask, uint32_t at, struct stele_writer *w)
-{
-	struct stele_collect *c = ask->ctx;
-	const struct suspect *s = current(c);
+	struct stele_collect *c = a->ctx;
+	const struct stele_suspect *s = current(c);
 	struct stele_head_refuse h = {
-	    .slot = ask->window.disk[at].slot, .object = s->object, .deposit = s->key.sub};
+	    .slot = a->window.disk[at].slot, .object = s->object, .deposit = s->deposit};
 	stele_head_refuse_encode(&h, w);
 }
 
-static void refuse_asked(struct stele_ask *ask)
+static bool answer_refuse(struct stele_ask *a, uint32_t at, const struct stele_call *call)
 {
-	struct stele_collect *c = ask->ctx;
-	if (c->yes > 0)
-		drop_current(c); /* a record came in: it is recorded after all */
-	else if (c->closing || ask->answered < ask->window.n)
-		pass_current(c);
+	struct stele_collect *c = a->ctx;
+	(void)at;
+	if (call->reply_head_len != 1)
+		return false;
+	c->found += call->reply_head[0] == STELE_REFUSAL_RECORD;
+	return call->reply_head[0] == STELE_REFUSAL_MADE;
+}
+
+static void refuse_asked(struct stele_ask *a)
+{
+	struct stele_collect *c = a->ctx;
+	if (c->found > 0)
+		drop(c); /* a record came in: it lives after all */
+	else if (c->closing || a->answered < a->window.n)
+		postpone(c);
 	else
-		remove_current(c); /* decided for good: a late record is refused everywhere */
+		remove_current(c); /* decided, for good: a late record is refused everywhere */
 }
 
-static bool old_enough(const struct stele_collect *c, const struct suspect *s)
+static void looked_at_suspect(struct stele_look *l)
 {
-	const struct stele_pool *pool = pool_of(c, s);
-	return pool && stele_env_now(c->env) - s->since >= pool->collect_age_s * SECOND;
+	struct stele_collect *c = l->ctx;
+	const struct stele_suspect *s = current(c);
+	stele_verdicts_learn(c->verdicts, &l->deposit, l->verdict);
+	if (l->verdict == STELE_VERDICT_LIVE)
+		drop(c);
+	else if (c->closing)
+		postpone(c);
+	else if (l->verdict == STELE_VERDICT_DEAD)
+		remove_current(c);
+	else if (l->tally.answered == l->tally.n && old_enough(c, s) &&
+	         place(c, STELE_POOL_RECORD, &s->object))
+		ask(c, STELE_OPCODE_REFUSE, head_refuse, answer_refuse, refuse_asked);
+	else
+		postpone(c);
 }
 
-static void ask_window(struct stele_collect *c, uint16_t op,
-                       void (*head)(struct stele_ask *, uint32_t, struct stele_writer *),
-                       bool (*answer)(struct stele_ask *, uint32_t, const struct stele_call *),
-                       void (*cb)(struct stele_ask *))
+static void judge(struct stele_collect *c)
 {
-	c->yes = 0;
-	c->ask.op = op;
-	c->ask.head = head;
-	c->ask.answer = answer;
-	c->ask.cb = cb;
-	stele_ask_start(&c->ask);
-}
-
-static void record_asked(struct stele_ask *ask)
-{
-	struct stele_collect *c = ask->ctx;
-	struct suspect *s = current(c);
-	if (c->yes > 0) {
-		memcpy(recorded_slot(c, &s->key.sub)->sub, s->key.sub.b, 12);
-		drop_current(c);
-	} else if (!c->closing && ask->answered == ask->window.n && old_enough(c, s)) {
-		ask_window(c, STELE_OPCODE_REFUSE, head_refuse, answer_have, refuse_asked);
-	} else {
-		pass_current(c);
-	}
-}
-
-static void pass_end(struct stele_collect *c)
-{
-	uint64_t wait = PASS_MAX_NS;
-	for (uint32_t p = 0; p < c->map->npools; p++) {
-		uint64_t age = c->map->pool[p].collect_age_s * SECOND / 4;
-		if (c->map->pool[p].id != STELE_POOL_RECORD && age < wait)
-			wait = age;
-	}
-	c->st.passes++;
-	c->st.waiting = c->nsuspects;
-	c->passing = false;
-	stele_map_unref(c->map);
-	c->map = NULL;
-	if (c->closing) {
-		if (c->closed)
-			c->closed(c->closed_ctx);
-		return;
-	}
-	c->timer.off = stele_env_now(c->env) + (wait < SECOND ? SECOND : wait);
-	stele_env_submit(c->env, &c->timer);
-}
-
-static void judge_next(struct stele_collect *c)
-{
-	while (c->next_suspect < c->nsuspects && !c->closing) {
-		struct suspect *s = current(c);
-		if (s->seen != c->st.passes) { /* not there any more, or not a leftover any more */
-			forget(c, c->next_suspect);
+	for (; c->at < c->suspects.n && !c->closing; c->at++) {
+		const struct stele_suspect *s = current(c);
+		if (!stele_map_pool(c->roll.map, s->key.pool) ||
+		    !stele_slots_store(c->slots, s->slot))
 			continue;
-		}
-		if (!pool_of(c, s) || !stele_slots_store(c->slots, s->slot)) {
-			c->next_suspect++;
-			continue;
-		}
 		if (s->key.kind == STELE_ENTRY_REF) {
-			place_for(c, STELE_POOL_RECORD, &s->object);
-			ask_window(c, STELE_OPCODE_HAVE, head_have_record, answer_have,
-			           record_asked);
+			look(c, &s->deposit, &s->object, looked_at_suspect);
 			return;
 		}
-		if (old_enough(c, s)) {
-			place_for(c, s->key.pool, &s->key.id);
-			ask_window(c, STELE_OPCODE_LIST, head_list_refs, answer_refs, refs_asked);
+		if (old_enough(c, s) && place(c, s->key.pool, &s->key.id)) {
+			ask(c, STELE_OPCODE_LIST, head_list_refs, answer_refs, refs_asked);
 			return;
 		}
-		c->next_suspect++;
 	}
 	pass_end(c);
 }
 
-/* ---- life ---- */
+/* ---- passes ---- */
+
+static void arm(struct stele_collect *c, uint64_t after_ns)
+{
+	c->timer.off = stele_env_now(c->env) + after_ns;
+	stele_env_submit(c->env, &c->timer);
+}
+
+static uint64_t pause_ns(const struct stele_map *map)
+{
+	uint64_t wait = PASS_MAX_NS;
+	for (uint32_t p = 0; p < map->npools; p++) {
+		uint64_t age = map->pool[p].collect_age_s * SECOND / 4;
+		if (map->pool[p].id != STELE_POOL_RECORD && age < wait)
+			wait = age;
+	}
+	return wait < SECOND ? SECOND : wait;
+}
+
+static void pass_end(struct stele_collect *c)
+{
+	uint64_t wait = pause_ns(c->roll.map);
+	for (uint32_t i = 0; i < stele_slots_n(c->slots) && !c->closing; i++)
+		if (c->complete[i] && !c->suspects.full)
+			c->settled[i] = c->lsn[i];
+	c->st.passes++;
+	stele_suspects_sweep(&c->suspects, c->st.passes);
+	c->st.waiting = c->suspects.n;
+	c->passing = false;
+	stele_roll_finish(&c->roll);
+	if (!c->closing)
+		arm(c, wait);
+	else if (c->closed)
+		c->closed(c->closed_ctx);
+}
+
+/* A disk that was replaced may have held the only record of a deposit that was live. */
+static void notice_replaced(struct stele_collect *c)
+{
+	uint32_t n = c->roll.map->ndisks;
+	bool same = n == c->nuuids;
+	for (uint32_t i = 0; i < n && same; i++)
+		same = c->roll.disk[i].state == STELE_SLOT_MISSING ||
+		       stele_uuid_equal(&c->uuid[i], &c->roll.disk[i].uuid);
+	if (same)
+		return;
+	stele_verdicts_forget(c->verdicts);
+	memset(c->settled, 0, sizeof(c->settled));
+	struct stele_uuid *uuid = realloc(c->uuid, (n ? n : 1) * sizeof(*uuid));
+	if (uuid)
+		c->uuid = uuid;
+	bool resized = n != c->nuuids;
+	c->nuuids = uuid ? n : 0;
+	for (uint32_t i = 0; i < c->nuuids; i++)
+		if (resized || c->roll.disk[i].state != STELE_SLOT_MISSING)
+			c->uuid[i] = c->roll.disk[i].uuid;
+}
+
+static void called(struct stele_roll *roll)
+{
+	struct stele_collect *c = roll->ctx;
+	notice_replaced(c);
+	stele_verdicts_forget_open(c->verdicts);
+	for (uint32_t i = 0; i < stele_slots_n(c->slots); i++) {
+		struct stele_store_identity id = {0};
+		if (stele_slots_store(c->slots, i))
+			stele_store_identity(stele_slots_store(c->slots, i), &id);
+		c->lsn[i] = id.lsn;
+		c->complete[i] = stele_slots_state(c->slots, i) != STELE_SLOT_REFILLING;
+	}
+	c->slot = c->pool_at = 0;
+	c->list = (struct stele_store_list){0};
+	c->nshards = 0;
+	c->block_ref = false;
+	scan(c);
+}
 
 static void tick(struct stele_op *op)
 {
@@ -466,35 +544,38 @@ static void tick(struct stele_op *op)
 			c->closed(c->closed_ctx);
 		return;
 	}
-	c->passing = true;
-	c->map = stele_map_ref(stele_peers_map(c->peers));
-	c->slot = c->pool_at = 0;
-	c->list = (struct stele_store_list){0};
-	c->nshards = 0;
-	c->block_ref = false;
-	scan(c);
+	c->roll = (struct stele_roll){.peers = c->peers, .cb = called, .ctx = c};
+	if (stele_roll_start(&c->roll) == STELE_OK)
+		c->passing = true;
+	else
+		arm(c, PASS_MAX_NS);
 }
 
+/* ---- life ---- */
+
 enum stele_err stele_collect_create(struct stele_env *env, struct stele_peers *peers,
-                                    struct stele_slots *slots, uint16_t node,
+                                    struct stele_slots *slots,
                                     void (*log)(void *ctx, const char *line), void *log_ctx,
                                     struct stele_collect **out)
 {
 	struct stele_collect *c = calloc(1, sizeof(*c));
 	if (!c)
 		return stele_fail(STELE_ERR_NOMEM, "collect: out of memory");
-	c->recorded = calloc(RECORDED_SLOTS, sizeof(*c->recorded));
-	c->into = malloc((size_t)STELE_WINDOW_MAX * LIST_LEN);
-	if (!c->recorded || !c->into) {
-		stele_collect_destroy(c);
-		return stele_fail(STELE_ERR_NOMEM, "collect: out of memory");
-	}
 	c->env = env;
 	c->peers = peers;
 	c->slots = slots;
-	c->node = node;
 	c->log = log;
 	c->log_ctx = log_ctx;
+	enum stele_err err = stele_suspects_init(&c->suspects);
+	if (err == STELE_OK)
+		err = stele_verdicts_create(&c->verdicts);
+	c->into = malloc((size_t)STELE_WINDOW_MAX * LIST_LEN);
+	if (err == STELE_OK && !c->into)
+		err = stele_fail(STELE_ERR_NOMEM, "collect: out of memory");
+	if (err != STELE_OK) {
+		stele_collect_destroy(c);
+		return err;
+	}
 	c->ask =
 	    (struct stele_ask){.peers = peers, .ctx = c, .into = c->into, .into_len = LIST_LEN};
 	*out = c;
@@ -503,9 +584,8 @@ enum stele_err stele_collect_create(struct stele_env *env, struct stele_peers *p
 
 void stele_collect_start(struct stele_collect *c)
 {
-	c->timer = (struct stele_op){
-	    .kind = STELE_OP_TIMER, .off = stele_env_now(c->env) + SECOND, .cb = tick, .ctx = c};
-	stele_env_submit(c->env, &c->timer);
+	c->timer = (struct stele_op){.kind = STELE_OP_TIMER, .cb = tick, .ctx = c};
+	arm(c, SECOND);
 }
 
 void stele_collect_close(struct stele_collect *c, void (*done)(void *ctx), void *ctx)
@@ -523,11 +603,19 @@ void stele_collect_destroy(struct stele_collect *c)
 {
 	if (!c)
 		return;
-	stele_map_unref(c->map);
-	free(c->suspect);
-	free(c->recorded);
+	stele_roll_finish(&c->roll);
+	stele_suspects_finish(&c->suspects);
+	stele_verdicts_destroy(c->verdicts);
+	free(c->uuid);
 	free(c->into);
 	free(c);
+}
+
+void stele_collect_touch(struct stele_collect *c, uint16_t slot, const struct stele_key *key)
+{
+	struct stele_suspect *s = stele_suspects_find(&c->suspects, slot, key);
+	if (s)
+		s->since = stele_env_now(c->env);
 }
 
 void stele_collect_status(const struct stele_collect *c, struct stele_collect_status *out)

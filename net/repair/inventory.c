@@ -1,22 +1,24 @@
-/* Gathers what the disks of this node's groups hold: ping -> digests -> lists of what changed.
- * Judges nothing. */
+/* Gathers what the disks of this node's groups hold: roll call -> digests -> lists of what changed
+ * -> whether doubtful blocks' deposits live. What a group needs is plan.c's to say. */
 #include "net/repair/inventory.h"
 
 #include <assert.h>
 #include <stdlib.h>
 
 #define SECOND     1000000000ull
-#define PING_NS    (1 * SECOND)
 #define CALL_NS    (20 * SECOND)
 #define TASKS_MAX  8u
 #define LIST_ITEMS 1024u
 #define LIST_BYTES (LIST_ITEMS * 128u)
 
-#define KINDS_BLOCK  (STELE_KIND_BIT(STELE_ENTRY_SHARD) | STELE_KIND_BIT(STELE_ENTRY_REF))
-#define KINDS_RECORD (STELE_KIND_BIT(STELE_ENTRY_RECORD) | STELE_KIND_BIT(STELE_ENTRY_MARK))
+#define KINDS_BLOCK (STELE_KIND_BIT(STELE_ENTRY_SHARD) | STELE_KIND_BIT(STELE_ENTRY_REF))
+#define KINDS_RECORD                                                                               \
+	(STELE_KIND_BIT(STELE_ENTRY_RECORD) | STELE_KIND_BIT(STELE_ENTRY_MARK) |                   \
+	 STELE_KIND_BIT(STELE_ENTRY_REFUSE))
 
 struct seen { /* of a disk in the map, same order */
 	bool answers, full;
+	struct stele_uuid uuid;
 	uint64_t down_since; /* 0: it answered last time */
 };
 
@@ -56,12 +58,6 @@ struct task {
 
 #define TASK_HEAD (16u + 4u * STELE_DIGEST_PGS_MAX)
 
-struct ping {
-	struct stele_inventory *inv;
-	struct stele_call call;
-	uint16_t node;
-};
-
 struct stele_inventory {
 	struct stele_env *env;
 	struct stele_peers *peers;
@@ -73,9 +69,11 @@ struct stele_inventory {
 	uint32_t ngroups, groups_cap;
 	uint32_t *group_at[STELE_POOLS_MAX]; /* per pool and pg: 1 + place in group, 0: none */
 	struct stele_inventory_run *run;
-	struct ping *ping;
-	uint32_t pinging;
-	bool listing; /* else digests */
+	struct stele_roll roll;
+	struct stele_judge judge;
+	struct stele_verdicts *verdicts;
+	bool listing;   /* else digests */
+	bool cancelled; /* what is under way ends; nothing more is begun */
 	uint32_t next_disk, next_pool, next_group, next_pos;
 	uint32_t busy;
 	struct task task[TASKS_MAX];
@@ -111,6 +109,11 @@ enum stele_err stele_inventory_create(struct stele_env *env, struct stele_peers 
 	if (!inv)
 		return stele_fail(STELE_ERR_NOMEM, "inventory: out of memory");
 	*inv = (struct stele_inventory){.env = env, .peers = peers, .slots = slots, .node = node};
+	enum stele_err err = stele_verdicts_create(&inv->verdicts);
+	if (err != STELE_OK) {
+		free(inv);
+		return err;
+	}
 	for (uint32_t i = 0; i < TASKS_MAX; i++) {
 		struct task *t = &inv->task[i];
 		t->inv = inv;
@@ -137,8 +140,9 @@ void stele_inventory_destroy(struct stele_inventory *inv)
 		free(inv->task[i].into);
 		free(inv->task[i].group);
 	}
+	stele_judge_finish(&inv->judge);
+	stele_verdicts_destroy(inv->verdicts);
 	free(inv->seen);
-	free(inv->ping);
 	stele_map_unref(inv->map);
 	free(inv);
 }
@@ -151,9 +155,16 @@ bool stele_inventory_running(const struct stele_inventory *inv)
 static void finish(struct stele_inventory *inv, enum stele_err err)
 {
 	struct stele_inventory_run *run = inv->run;
+	stele_roll_finish(&inv->roll);
 	inv->run = NULL;
-	run->err = err;
+	run->err = inv->cancelled ? STELE_ERR_CANCELLED : err;
 	run->cb(run);
+}
+
+/* A disk that does not say what it holds might as well be down; so does the grace think of it. */
+static enum stele_disk_view silent(const struct stele_inventory *inv)
+{
+	return inv->run->grace_ns ? STELE_DISK_WAITING : STELE_DISK_DOWN;
 }
 
 /* ---- tasks: at most TASKS_MAX calls at a time, one kind after the other ---- */
@@ -235,8 +246,8 @@ static void listed(struct stele_call *call)
 	}
 	c->known = ok;
 	c->relist = false;
-	if (!ok) /* for this run it might as well be down */
-		g->view.disk[t->w] = STELE_DISK_DOWN;
+	if (!ok)
+		g->view.disk[t->w] = silent(t->inv);
 	task_end(t);
 }
 
@@ -300,7 +311,7 @@ static void digested(struct stele_call *call)
 		struct cached *c = &g->cached[w];
 		struct stele_wire_digest d = {0};
 		if (!ok) {
-			g->view.disk[w] = STELE_DISK_DOWN;
+			g->view.disk[w] = silent(t->inv);
 			continue;
 		}
 		stele_read_digest(&r, &d);
@@ -378,6 +389,19 @@ static bool next_digest(struct stele_inventory *inv, struct task *t)
 	return false;
 }
 
+/* ---- doubts, and the end ---- */
+
+static bool take_doubt(void *ctx, const struct stele_doubt *doubt)
+{
+	struct stele_inventory *inv = ctx;
+	return stele_judge_add(&inv->judge, doubt) == STELE_OK;
+}
+
+static void judged(struct stele_judge *judge)
+{
+	finish(judge->ctx, STELE_OK);
+}
+
 static void publish(struct stele_inventory *inv)
 {
 	for (uint32_t i = 0; i < inv->ngroups; i++) {
@@ -386,13 +410,21 @@ static void publish(struct stele_inventory *inv)
 			g->view.held[w] = g->cached[w].held;
 			g->view.nheld[w] = g->cached[w].known ? g->cached[w].n : 0;
 		}
+		if (g->primary && !inv->cancelled)
+			stele_plan_doubts(&g->view, take_doubt, inv);
 	}
-	finish(inv, STELE_OK);
+	inv->judge.peers = inv->peers;
+	inv->judge.roll = &inv->roll;
+	inv->judge.verdicts = inv->verdicts;
+	inv->judge.cb = judged;
+	inv->judge.ctx = inv;
+	if (inv->judge.n == 0 || stele_judge_start(&inv->judge) != STELE_OK)
+		finish(inv, STELE_OK); /* unjudged: taken for live */
 }
 
 static void pump(struct stele_inventory *inv)
 {
-	for (uint32_t i = 0; i < TASKS_MAX; i++) {
+	for (uint32_t i = 0; i < TASKS_MAX && !inv->cancelled; i++) {
 		struct task *t = &inv->task[i];
 		if (t->busy)
 			continue;
@@ -401,7 +433,7 @@ static void pump(struct stele_inventory *inv)
 	}
 	if (inv->busy > 0)
 		return;
-	if (inv->listing) {
+	if (inv->listing || inv->cancelled) {
 		publish(inv);
 		return;
 	}
@@ -411,20 +443,6 @@ static void pump(struct stele_inventory *inv)
 }
 
 /* ---- which groups are ours ---- */
-
-static uint32_t disk_index(const struct stele_map *map, struct stele_window_disk d)
-{
-	uint32_t lo = 0, hi = map->ndisks;
-	while (lo < hi) {
-		uint32_t mid = (lo + hi) / 2;
-		const struct stele_disk_entry *e = &map->disk[mid];
-		if (e->node < d.node || (e->node == d.node && e->slot < d.slot))
-			lo = mid + 1;
-		else
-			hi = mid;
-	}
-	return lo;
-}
 
 static bool refilling_member(const struct stele_inventory *inv, const struct stele_pool *pool,
                              const struct stele_window *w)
@@ -472,7 +490,7 @@ static enum stele_err consider(struct stele_inventory *inv, uint32_t pool_at, ui
 	stele_place(inv->map, pool, pg, stele_window_width(&pool->code), &win, &fence);
 	bool primary = false;
 	for (uint32_t i = 0; i < win.n; i++)
-		if (inv->seen[disk_index(inv->map, win.disk[i])].answers) {
+		if (inv->seen[stele_roll_index(inv->map, win.disk[i])].answers) {
 			primary = win.disk[i].node == inv->node;
 			break;
 		}
@@ -485,7 +503,8 @@ static enum stele_err consider(struct stele_inventory *inv, uint32_t pool_at, ui
 		if (!g)
 			return STELE_ERR_NOMEM;
 		g->pool_at = (uint16_t)pool_at;
-		g->view = (struct stele_pg_view){.pool = pool, .pg = pg, .window = win};
+		g->view = (struct stele_pg_view){
+		    .pool = pool, .pg = pg, .window = win, .verdicts = inv->verdicts};
 		g->cached = calloc(win.n ? win.n : 1, sizeof(*g->cached));
 		if (!g->cached || stele_code_find(&pool->code, &g->view.code) != STELE_OK) {
 			free(g->cached);
@@ -493,7 +512,7 @@ static enum stele_err consider(struct stele_inventory *inv, uint32_t pool_at, ui
 		}
 		*at = ++inv->ngroups;
 		for (uint32_t i = 0; i < win.n; i++)
-			g->disk_at[i] = disk_index(inv->map, win.disk[i]);
+			g->disk_at[i] = stele_roll_index(inv->map, win.disk[i]);
 	}
 	g->active = true;
 	g->primary = primary;
@@ -519,34 +538,27 @@ static void select_groups(struct stele_inventory *inv)
 
 /* ---- who answers ---- */
 
-static void pong(struct stele_call *call)
+static void called(struct stele_roll *roll)
 {
-	struct ping *p = call->ctx;
-	struct stele_inventory *inv = p->inv;
-	struct stele_head_ping *h = malloc(sizeof(*h));
+	struct stele_inventory *inv = roll->ctx;
 	uint64_t now = stele_env_now(inv->env);
-	bool ok = h && call->err == STELE_OK &&
-	          stele_head_ping_decode(call->reply_head, call->reply_head_len, h) == STELE_OK;
 	for (uint32_t i = 0; i < inv->map->ndisks; i++) {
-		const struct stele_disk_entry *e = &inv->map->disk[i];
-		if (e->node != p->node)
-			continue;
+		const struct stele_roll_disk *d = &roll->disk[i];
 		struct seen *s = &inv->seen[i];
-		s->answers = s->full = false;
-		for (uint32_t d = 0; ok && d < h->ndisks; d++)
-			if (h->disk[d].slot == e->slot) {
-				s->full = h->disk[d].state == STELE_SLOT_FULL;
-				s->answers = s->full || h->disk[d].state == STELE_SLOT_SERVING ||
-				             h->disk[d].state == STELE_SLOT_REFILLING;
-			}
-		if (s->answers)
-			s->down_since = 0;
-		else if (s->down_since == 0)
-			s->down_since = now;
+		s->answers = stele_roll_serves(d);
+		s->full = d->state == STELE_SLOT_FULL;
+		if (!s->answers) {
+			if (s->down_since == 0)
+				s->down_since = now;
+			continue;
+		}
+		s->down_since = 0;
+		if (!stele_uuid_equal(&s->uuid,
+		                      &d->uuid)) /* the only record may have gone with it */
+			stele_verdicts_forget(inv->verdicts);
+		s->uuid = d->uuid;
 	}
-	free(h);
-	if (--inv->pinging == 0)
-		select_groups(inv);
+	select_groups(inv);
 }
 
 /* The map may have changed: groups and what was seen of disks belong to one map. */
@@ -556,19 +568,13 @@ static bool take_map(struct stele_inventory *inv)
 	if (inv->map == map)
 		return true;
 	struct seen *seen = calloc(map->ndisks ? map->ndisks : 1, sizeof(*seen));
-	struct ping *ping = calloc(map->nnodes ? map->nnodes : 1, sizeof(*ping));
-	if (!seen || !ping) {
-		free(seen);
-		free(ping);
+	if (!seen)
 		return false;
-	}
 	drop_groups(inv);
 	free(inv->seen);
-	free(inv->ping);
 	stele_map_unref(inv->map);
 	inv->map = NULL;
 	inv->seen = seen;
-	inv->ping = ping;
 	inv->map = stele_map_ref(map);
 	for (uint32_t p = 0; p < map->npools; p++) {
 		inv->group_at[p] = calloc((size_t)1 << map->pool[p].pgs_log2, sizeof(uint32_t));
@@ -585,19 +591,17 @@ void stele_inventory_start(struct stele_inventory *inv, struct stele_inventory_r
 {
 	assert(!inv->run);
 	inv->run = run;
-	if (!take_map(inv) || inv->map->nnodes == 0) {
+	inv->cancelled = false;
+	stele_verdicts_forget_open(inv->verdicts);
+	inv->roll = (struct stele_roll){.peers = inv->peers, .cb = called, .ctx = inv};
+	if (!take_map(inv) || stele_roll_start(&inv->roll) != STELE_OK)
 		finish(inv, STELE_ERR_NOMEM);
-		return;
-	}
-	inv->pinging = inv->map->nnodes;
-	for (uint32_t i = 0; i < inv->map->nnodes; i++) {
-		struct ping *p = &inv->ping[i];
-		p->inv = inv;
-		p->node = inv->map->node[i].id;
-		p->call = (struct stele_call){
-		    .op = STELE_OPCODE_PING, .timeout_ns = PING_NS, .cb = pong, .ctx = p};
-		stele_peers_call(inv->peers, p->node, &p->call);
-	}
+}
+
+void stele_inventory_cancel(struct stele_inventory *inv)
+{
+	inv->cancelled = inv->run != NULL;
+	inv->judge.n = inv->judge.next;
 }
 
 /* ---- results ---- */
@@ -621,6 +625,23 @@ void stele_inventory_forget(struct stele_inventory *inv, uint16_t pool, uint32_t
 	}
 }
 
+const struct stele_verdicts *stele_inventory_verdicts(const struct stele_inventory *inv)
+{
+	return inv->verdicts;
+}
+
+struct slot_of {
+	struct stele_window_disk disk;
+	bool lacks;
+};
+
+static bool look_for_slot(void *ctx, const struct stele_job *job)
+{
+	struct slot_of *s = ctx;
+	s->lacks = job->target.node == s->disk.node && job->target.slot == s->disk.slot;
+	return !s->lacks;
+}
+
 bool stele_inventory_slot_whole(const struct stele_inventory *inv, uint16_t slot)
 {
 	for (uint32_t i = 0; i < inv->ngroups; i++) {
@@ -635,7 +656,9 @@ bool stele_inventory_slot_whole(const struct stele_inventory *inv, uint16_t slot
 		if (!inv->group[i].active)
 			return false;
 		stele_plan_health(v, &health);
-		if (health.answered < health.window || health.degraded > 0)
+		struct slot_of s = {.disk = {inv->node, slot}};
+		stele_plan_jobs(v, look_for_slot, &s);
+		if (health.answered < health.window || health.degraded > 0 || s.lacks)
 			return false;
 	}
 	return true;

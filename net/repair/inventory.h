@@ -11,9 +11,9 @@
 struct stele_inventory;
 
 STELE_MUST_USE enum stele_err stele_inventory_create(struct stele_env *env,
-						     struct stele_peers *peers,
-						     struct stele_slots *slots, uint16_t node,
-						     struct stele_inventory **out);
+                                                     struct stele_peers *peers,
+                                                     struct stele_slots *slots, uint16_t node,
+                                                     struct stele_inventory **out);
 /* No run may be under way. Accepts NULL. */
 void stele_inventory_destroy(struct stele_inventory *inv);
 
@@ -25,14 +25,18 @@ struct stele_inventory_run {
 };
 void stele_inventory_start(struct stele_inventory *inv, struct stele_inventory_run *run);
 bool stele_inventory_running(const struct stele_inventory *inv);
+/* The run under way, if any, ends soon, CANCELLED. */
+void stele_inventory_cancel(struct stele_inventory *inv);
 
 /* After a run, until the next: every group of ours. */
 void stele_inventory_each(const struct stele_inventory *inv,
-			  bool (*each)(void *ctx, const struct stele_pg_view *view), void *ctx);
+                          bool (*each)(void *ctx, const struct stele_pg_view *view), void *ctx);
 /* Forgets what is cached of a group: something was done there. */
 void stele_inventory_forget(struct stele_inventory *inv, uint16_t pool, uint32_t pg);
+/* What the runs so far learnt of deposits. */
+const struct stele_verdicts *stele_inventory_verdicts(const struct stele_inventory *inv);
 /* Does the slot of this node hold all it should? True when every disk of every record window that it is part of answered
- * in the last run and no record or mark lacked a copy (P3: only then may it refuse). */
+ * in the last run, no record or mark lacked a copy, and no refusal was missing on it (P3: only then may it refuse). */
 bool stele_inventory_slot_whole(const struct stele_inventory *inv, uint16_t slot);
 
 #endif

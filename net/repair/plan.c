@@ -1,5 +1,6 @@
 /* Merges what a group's disks hold, thing by thing, and derives health and jobs from it. Shards
- * that no reference needs are neither counted nor repaired (P3). */
+ * that no reference needs are neither counted nor repaired; references of dead deposits are none;
+ * those of open ones are kept, and do not count (P3, verdicts.h). */
 #include "net/repair/plan.h"
 
 #include <assert.h>
@@ -54,40 +55,100 @@ static bool next_thing(struct thing *t)
 #define REFS_COMPARED 64u /* references compared one by one; above, by number alone */
 
 struct block {
-	uint64_t have;                    /* good shards on answering disks */
-	uint8_t holder[STELE_CODE_N_MAX]; /* window position of each */
+	uint64_t have;  /* good shards on answering disks */
+	uint64_t apart; /* of them, as many as can be told to lie on a disk of their own each */
+	uint8_t holder[STELE_CODE_N_MAX]; /* window position of each; for `apart`, its own */
 	bool occupied[STELE_WINDOW_MAX];  /* holds a good shard of it */
-	uint32_t refs[STELE_WINDOW_MAX];
-	uint32_t most_refs; /* window position with the most references */
-	bool referenced;
+	uint32_t refs[STELE_WINDOW_MAX];  /* not dead */
+	uint32_t most_refs;               /* window position with the most references */
+	bool referenced;                  /* by a deposit that is not dead */
+	bool counted;                     /* by one that is not open either */
 	uint64_t bytes, S;
+	uint64_t on[STELE_CODE_N_MAX]; /* window positions that hold each shard */
 };
+
+_Static_assert(STELE_WINDOW_MAX <= 64 && STELE_CODE_N_MAX <= 64, "masks hold them");
+
+/* A path of Kuhn's bipartite matching: shard i finds a disk, moving others where it must. Each
+ * level marks a disk as seen, so it is at most a window deep. */
+static bool find_own_disk(struct block *b, uint32_t i, int8_t *shard_of, uint64_t *seen)
+{
+	for (uint64_t left = b->on[i] & ~*seen; left; left = b->on[i] & ~*seen) {
+		uint32_t w = (uint32_t)__builtin_ctzll(left);
+		*seen |= 1ull << w;
+		if (shard_of[w] < 0 || find_own_disk(b, (uint32_t)shard_of[w], shard_of, seen)) {
+			shard_of[w] = (int8_t)i;
+			b->holder[i] = (uint8_t)w;
+			return true;
+		}
+	}
+	return false;
+}
+
+/* Two shards of a block on one disk are lost together: only one of them counts. */
+static void tell_apart(struct block *b, uint32_t n)
+{
+	int8_t shard_of[STELE_WINDOW_MAX];
+	memset(shard_of, -1, sizeof(shard_of));
+	for (uint32_t i = 0; i < n; i++) {
+		uint64_t seen = 0;
+		if (b->on[i] && find_own_disk(b, i, shard_of, &seen))
+			b->apart |= 1ull << i;
+		else if (b->on[i])
+			b->holder[i] = (uint8_t)__builtin_ctzll(b->on[i]);
+	}
+}
+
+static void read_holding(struct block *b, const struct stele_pg_view *v, uint32_t w,
+                         const struct stele_holding *h)
+{
+	if (h->bad)
+		return;
+	if (h->kind == STELE_ENTRY_SHARD && h->index < stele_code_n(v->code)) {
+		b->bytes += h->data_len;
+		b->S = h->data_len;
+		b->occupied[w] = true;
+		b->have |= 1ull << h->index;
+		b->on[h->index] |= 1ull << w;
+	} else if (h->kind == STELE_ENTRY_REF) {
+		enum stele_verdict verdict = stele_verdicts_get(v->verdicts, &h->sub);
+		if (verdict == STELE_VERDICT_DEAD)
+			return;
+		b->refs[w]++;
+		b->referenced = true;
+		b->counted |= verdict != STELE_VERDICT_OPEN;
+	}
+}
 
 static struct block read_block(const struct thing *t)
 {
 	struct block b = {0};
-	const struct stele_pg_view *v = t->view;
-	for (uint32_t w = 0; w < v->window.n; w++) {
-		for (uint32_t i = t->from[w]; i < t->to[w]; i++) {
-			const struct stele_holding *h = &v->held[w][i];
-			if (h->kind == STELE_ENTRY_REF && !h->bad)
-				b.refs[w]++;
-			if (h->kind != STELE_ENTRY_SHARD || h->bad ||
-			    h->index >= stele_code_n(v->code))
-				continue;
-			b.bytes += h->data_len;
-			b.S = h->data_len;
-			b.occupied[w] = true;
-			if (!(b.have >> h->index & 1)) {
-				b.have |= 1ull << h->index;
-				b.holder[h->index] = (uint8_t)w;
-			}
-		}
-		b.referenced |= b.refs[w] > 0;
+	for (uint32_t w = 0; w < t->view->window.n; w++) {
+		for (uint32_t i = t->from[w]; i < t->to[w]; i++)
+			read_holding(&b, t->view, w, &t->view->held[w][i]);
 		if (b.refs[w] > b.refs[b.most_refs])
 			b.most_refs = w;
 	}
+	tell_apart(&b, stele_code_n(t->view->code));
 	return b;
+}
+
+/* What it can lose. What only shards beside others give is readable, but bears no loss. */
+static int block_margin(const struct stele_pg_view *v, const struct block *b)
+{
+	int margin = stele_code_margin(v->code, b->apart);
+	return margin < 0 && stele_code_margin(v->code, b->have) >= 0 ? 0 : margin;
+}
+
+static uint32_t missing(const struct stele_pg_view *v, const struct block *b)
+{
+	return stele_code_n(v->code) - (uint32_t)__builtin_popcountll(b->apart);
+}
+
+static bool counts(const struct stele_pg_view *v, const struct stele_holding *h)
+{
+	return h->kind == STELE_ENTRY_REF && !h->bad &&
+	       stele_verdicts_get(v->verdicts, &h->sub) != STELE_VERDICT_DEAD;
 }
 
 static bool has_ref(const struct thing *t, uint32_t w, const struct stele_hash *sub)
@@ -109,7 +170,7 @@ static int richer_in_refs(const struct thing *t, const struct block *b, uint32_t
 	for (uint32_t from = 0; from < v->window.n; from++)
 		for (uint32_t i = t->from[from]; from != w && i < t->to[from]; i++) {
 			const struct stele_holding *h = &v->held[from][i];
-			if (h->kind == STELE_ENTRY_REF && !h->bad && !has_ref(t, w, &h->sub))
+			if (counts(v, h) && !has_ref(t, w, &h->sub))
 				return (int)from;
 		}
 	return -1;
@@ -136,11 +197,48 @@ static bool ref_jobs(const struct thing *t, const struct block *b, const struct 
 	return true;
 }
 
+static bool has_bad(const struct thing *t, uint32_t w, uint32_t index)
+{
+	for (uint32_t i = t->from[w]; i < t->to[w]; i++) {
+		const struct stele_holding *h = &t->view->held[w][i];
+		if (h->kind == STELE_ENTRY_SHARD && h->bad && h->index == index)
+			return true;
+	}
+	return false;
+}
+
+/* The disk for each missing shard: the one whose own copy went bad, which the good one replaces, or
+ * the next that has none of the block. `none`: no disk is left. */
+static void choose_targets(const struct thing *t, const struct block *b, uint32_t n, uint32_t none,
+                           uint32_t target[STELE_CODE_N_MAX])
+{
+	const struct stele_pg_view *v = t->view;
+	bool taken[STELE_WINDOW_MAX];
+	for (uint32_t w = 0; w < v->window.n; w++)
+		taken[w] = b->occupied[w] || v->disk[w] != STELE_DISK_LIVE;
+	for (uint32_t i = 0; i < n; i++) {
+		target[i] = none;
+		for (uint32_t w = 0; w < v->window.n && target[i] == none; w++)
+			if (!(b->apart >> i & 1) && !taken[w] && has_bad(t, w, i))
+				target[i] = w;
+		if (target[i] != none)
+			taken[target[i]] = true;
+	}
+	for (uint32_t i = 0, w = 0; i < n; i++) {
+		if (b->apart >> i & 1 || target[i] != none)
+			continue;
+		while (w < v->window.n && taken[w])
+			w++;
+		if (w < v->window.n)
+			target[i] = w++;
+	}
+}
+
 static bool rebuild_jobs(const struct thing *t, const struct block *b, struct stele_job *base,
                          bool (*emit)(void *ctx, const struct stele_job *job), void *ctx)
 {
 	const struct stele_pg_view *v = t->view;
-	uint32_t n = stele_code_n(v->code), target = 0;
+	uint32_t n = stele_code_n(v->code), target[STELE_CODE_N_MAX], none = STELE_WINDOW_MAX;
 	base->kind = STELE_JOB_REBUILD;
 	base->bytes = b->S;
 	for (uint32_t i = 0; i < n; i++)
@@ -149,16 +247,12 @@ static bool rebuild_jobs(const struct thing *t, const struct block *b, struct st
 			base->helper[base->nhelpers++] = (struct stele_wire_helper){
 			    .node = d.node, .slot = d.slot, .index = (uint8_t)i};
 		}
+	choose_targets(t, b, n, none, target);
 	for (uint32_t i = 0; i < n; i++) {
-		if (b->have >> i & 1)
-			continue;
-		while (target < v->window.n &&
-		       (b->occupied[target] || v->disk[target] != STELE_DISK_LIVE))
-			target++;
-		if (target == v->window.n)
-			return true; /* as many shards as there are disks for them */
+		if (b->apart >> i & 1 || target[i] == none)
+			continue; /* none: as many shards as there are disks for them */
 		base->index = (uint8_t)i;
-		base->target = v->window.disk[target++];
+		base->target = v->window.disk[target[i]];
 		if (!emit(ctx, base))
 			return false;
 	}
@@ -170,21 +264,79 @@ static bool block_jobs(const struct thing *t, uint32_t waiting,
 {
 	const struct stele_pg_view *v = t->view;
 	struct block b = read_block(t);
-	uint32_t missing = stele_code_n(v->code) - (uint32_t)__builtin_popcountll(b.have);
-	struct stele_job base = {.pool = v->pool->id,
-	                         .pg = v->pg,
-	                         .id = t->id,
-	                         .margin = stele_code_margin(v->code, b.have)};
+	struct stele_job base = {
+	    .pool = v->pool->id, .pg = v->pg, .id = t->id, .margin = block_margin(v, &b)};
 	if (!b.referenced || base.margin < 0)
 		return true;
 	if (!ref_jobs(t, &b, &base, emit, ctx))
 		return false;
-	if (missing == 0 || missing <= waiting)
+	if (missing(v, &b) <= waiting)
 		return true;
 	return rebuild_jobs(t, &b, &base, emit, ctx);
 }
 
-/* ---- records and marks: each entry on as many disks as the record pool's code has shards ---- */
+/* ---- doubts ---- */
+
+static bool unknown(const struct stele_pg_view *v, const struct stele_holding *h)
+{
+	return counts(v, h) && stele_verdicts_get(v->verdicts, &h->sub) == STELE_VERDICT_UNKNOWN;
+}
+
+static bool has_live(const struct thing *t)
+{
+	const struct stele_pg_view *v = t->view;
+	for (uint32_t w = 0; w < v->window.n; w++)
+		for (uint32_t i = t->from[w]; i < t->to[w]; i++)
+			if (counts(v, &v->held[w][i]) &&
+			    stele_verdicts_get(v->verdicts, &v->held[w][i].sub) ==
+			        STELE_VERDICT_LIVE)
+				return true;
+	return false;
+}
+
+static bool refs_differ(const struct thing *t, const struct block *b)
+{
+	for (uint32_t w = 0; w < t->view->window.n; w++)
+		if (b->occupied[w] && richer_in_refs(t, b, w) >= 0)
+			return true;
+	return false;
+}
+
+/* Does w hold a reference that is not judged, and that no disk before it holds? */
+static bool news_of(const struct thing *t, uint32_t w)
+{
+	for (uint32_t i = t->from[w]; i < t->to[w]; i++) {
+		const struct stele_holding *h = &t->view->held[w][i];
+		bool before = !unknown(t->view, h);
+		for (uint32_t k = 0; k < w && !before; k++)
+			before = has_ref(t, k, &h->sub);
+		if (!before)
+			return true;
+	}
+	return false;
+}
+
+static bool block_doubts(const struct thing *t,
+                         bool (*emit)(void *ctx, const struct stele_doubt *doubt), void *ctx)
+{
+	const struct stele_pg_view *v = t->view;
+	struct block b = read_block(t);
+	if (!b.referenced || !((missing(v, &b) > 0 && !has_live(t)) || refs_differ(t, &b)))
+		return true;
+	bool many = b.refs[b.most_refs] > REFS_COMPARED;
+	for (uint32_t w = 0; w < v->window.n; w++) {
+		if (many ? w != b.most_refs : !news_of(t, w))
+			continue;
+		struct stele_doubt doubt = {
+		    .pool = v->pool->id, .block = t->id, .source = v->window.disk[w]};
+		if (!emit(ctx, &doubt))
+			return false;
+	}
+	return true;
+}
+
+/* ---- records and marks: each entry on as many disks as the record pool's code has shards;
+ * refusals on every disk, since only all of them together are a decision ---- */
 
 struct entry {
 	const struct stele_holding *h;
@@ -202,7 +354,20 @@ static int entry_cmp(const struct stele_holding *a, const struct stele_holding *
 
 static bool is_entry(const struct stele_holding *h)
 {
-	return !h->bad && (h->kind == STELE_ENTRY_RECORD || h->kind == STELE_ENTRY_MARK);
+	return !h->bad && (h->kind == STELE_ENTRY_RECORD || h->kind == STELE_ENTRY_MARK ||
+	                   h->kind == STELE_ENTRY_REFUSE);
+}
+
+/* Where a record is, refusals of it decide nothing any more. */
+static bool has_record(const struct thing *t, const struct stele_hash *deposit)
+{
+	for (uint32_t w = 0; w < t->view->window.n; w++)
+		for (uint32_t i = t->from[w]; i < t->to[w]; i++) {
+			const struct stele_holding *h = &t->view->held[w][i];
+			if (h->kind == STELE_ENTRY_RECORD && stele_hash_equal(&h->sub, deposit))
+				return true;
+		}
+	return false;
 }
 
 /* The smallest entry of the id that is greater than `after` (NULL: the first). */
@@ -235,10 +400,12 @@ static bool entry_jobs(const struct thing *t, uint32_t waiting,
                        bool (*emit)(void *ctx, const struct stele_job *job), void *ctx)
 {
 	const struct stele_pg_view *v = t->view;
-	uint32_t want = stele_code_n(v->code);
 	struct entry e;
 	for (const struct stele_holding *at = NULL; next_entry(t, at, &e); at = e.h) {
-		if (e.holders >= want || want - e.holders <= waiting)
+		bool refusal = e.h->kind == STELE_ENTRY_REFUSE;
+		uint32_t want = refusal ? v->window.n : stele_code_n(v->code);
+		if (e.holders >= want || (want - e.holders <= waiting && !refusal) ||
+		    (refusal && has_record(t, &e.h->sub)))
 			continue;
 		for (uint32_t w = 0; w < v->window.n && e.holders < want; w++) {
 			if (e.held[w] || v->disk[w] != STELE_DISK_LIVE)
@@ -249,7 +416,8 @@ static bool entry_jobs(const struct thing *t, uint32_t waiting,
 			                        .id = t->id,
 			                        .sub = e.h->sub,
 			                        .entry_kind = e.h->kind,
-			                        .margin = (int)e.holders - 1,
+			                        .margin = refusal ? (int)STELE_CODE_N_MAX
+			                                          : (int)e.holders - 1,
 			                        .target = v->window.disk[w],
 			                        .source = v->window.disk[e.source]};
 			if (!emit(ctx, &job))
@@ -260,7 +428,7 @@ static bool entry_jobs(const struct thing *t, uint32_t waiting,
 	return true;
 }
 
-/* ---- the two questions ---- */
+/* ---- the questions ---- */
 
 static void add_health(struct stele_pg_health *out, int margin, bool degraded)
 {
@@ -268,6 +436,15 @@ static void add_health(struct stele_pg_health *out, int margin, bool degraded)
 	out->degraded += degraded;
 	if (margin < out->margin)
 		out->margin = margin;
+}
+
+void stele_plan_doubts(const struct stele_pg_view *v,
+                       bool (*emit)(void *ctx, const struct stele_doubt *doubt), void *ctx)
+{
+	struct thing t = {.view = v};
+	while (v->pool->id != STELE_POOL_RECORD && next_thing(&t))
+		if (!block_doubts(&t, emit, ctx))
+			return;
 }
 
 void stele_plan_health(const struct stele_pg_view *v, struct stele_pg_health *out)
@@ -285,15 +462,15 @@ void stele_plan_health(const struct stele_pg_view *v, struct stele_pg_health *ou
 			struct entry e;
 			for (const struct stele_holding *at = NULL; next_entry(&t, at, &e);
 			     at = e.h)
-				add_health(out, (int)e.holders - 1, e.holders < n);
+				if (e.h->kind != STELE_ENTRY_REFUSE)
+					add_health(out, (int)e.holders - 1, e.holders < n);
 			continue;
 		}
 		struct block b = read_block(&t);
-		if (!b.referenced)
+		if (!b.counted)
 			continue;
 		out->bytes += b.bytes;
-		add_health(out, stele_code_margin(v->code, b.have),
-		           (uint32_t)__builtin_popcountll(b.have) < n);
+		add_health(out, block_margin(v, &b), missing(v, &b) > 0);
 	}
 }
 

@@ -7,6 +7,7 @@
 
 #include "erasure/code.h"
 #include "net/cluster/place.h"
+#include "net/repair/judge.h"
 #include "net/repair/repair.h"
 #include "storage/store.h"
 
@@ -34,12 +35,13 @@ struct stele_pg_view {
 	enum stele_disk_view disk[STELE_WINDOW_MAX];
 	const struct stele_holding *held[STELE_WINDOW_MAX];
 	uint32_t nheld[STELE_WINDOW_MAX];
+	const struct stele_verdicts *verdicts; /* on deposits; NULL: nothing is known */
 };
 
 enum stele_job_kind {
 	STELE_JOB_REBUILD, /* shard `index` onto target from helpers */
 	STELE_JOB_REFS,    /* all references of the block from source to target */
-	STELE_JOB_COPY,    /* one record or mark (kind, sub) from source to target */
+	STELE_JOB_COPY,    /* one record, mark or refusal (kind, sub) from source to target */
 };
 struct stele_job {
 	enum stele_job_kind kind;
@@ -56,9 +58,13 @@ struct stele_job {
 	struct stele_wire_helper helper[STELE_CODE_N_MAX];
 };
 
+/* Blocks for which it matters whether their deposits live, and nobody knows: those below full width, and those
+ * whose holders' references differ. emit false: stop. */
+void stele_plan_doubts(const struct stele_pg_view *view,
+                       bool (*emit)(void *ctx, const struct stele_doubt *doubt), void *ctx);
 void stele_plan_health(const struct stele_pg_view *view, struct stele_pg_health *out);
 /* emit false: stop. Things whose missing parts may lie on WAITING disks are left alone. */
 void stele_plan_jobs(const struct stele_pg_view *view,
-		     bool (*emit)(void *ctx, const struct stele_job *job), void *ctx);
+                     bool (*emit)(void *ctx, const struct stele_job *job), void *ctx);
 
 #endif

@@ -14,6 +14,7 @@
 #define JOB_NS       (120 * SECOND)
 #define JOBS_MAX     65536u /* of one round; the rest is the next round's */
 #define RETRY_NS     (1 * SECOND)
+#define SOON_NS      (3 * SECOND)
 
 struct runner { /* one job under way */
 	struct stele_repair *r;
@@ -112,8 +113,12 @@ static void tick(struct stele_op *op)
 
 void stele_repair_start(struct stele_repair *r)
 {
+	uint64_t first = r->opts.heal_ns;
 	r->timer = (struct stele_op){.kind = STELE_OP_TIMER, .cb = tick, .ctx = r};
-	arm(r, r->opts.heal_ns);
+	for (uint32_t i = 0; i < stele_slots_n(r->opts.slots); i++)
+		if (stele_slots_state(r->opts.slots, i) == STELE_SLOT_REFILLING && first > SOON_NS)
+			first = SOON_NS; /* until it is whole it has no voice (P3) */
+	arm(r, first);
 }
 
 static void maybe_closed(struct stele_repair *r)
@@ -133,6 +138,7 @@ void stele_repair_close(struct stele_repair *r, void (*done)(void *ctx), void *c
 	r->closed_ctx = ctx;
 	if (stele_op_pending(&r->timer))
 		stele_env_cancel(r->opts.env, &r->timer);
+	stele_inventory_cancel(r->inv);
 	next_step(r);
 }
 
@@ -267,7 +273,9 @@ static void refs_got(struct stele_call *call)
 	for (uint32_t i = 0; i < listed.n && n < STELE_REFS_MAX; i++) {
 		struct stele_listed it;
 		stele_read_listed(&r, &it);
-		if (r.bad || it.meta_len != STELE_HASH_LEN)
+		if (r.bad || it.meta_len != STELE_HASH_LEN ||
+		    stele_verdicts_get(stele_inventory_verdicts(run->r->inv), &it.key.sub) ==
+		        STELE_VERDICT_DEAD)
 			continue;
 		stele_write_hash(&rw, &job->id);
 		stele_write_hash(&rw, &it.key.sub);
@@ -332,9 +340,24 @@ static void record_got(struct stele_call *call)
 	          stele_written(&w), last_call);
 }
 
+/* A disk that was away, or lost its contents, refuses again what it, or others, refused. */
+static void start_refusal(struct runner *run)
+{
+	const struct stele_job *job = run->job;
+	struct stele_head_refuse h = {
+	    .slot = job->target.slot, .object = job->id, .deposit = job->sub};
+	struct stele_writer w = stele_writer(run->head, STELE_FRAME_HEAD_MAX);
+	stele_head_refuse_encode(&h, &w);
+	call_node(run, job->target.node, STELE_OPCODE_REFUSE, stele_written(&w), last_call);
+}
+
 static void start_copy(struct runner *run)
 {
 	const struct stele_job *job = run->job;
+	if (job->entry_kind == STELE_ENTRY_REFUSE) {
+		start_refusal(run);
+		return;
+	}
 	/* The cursor stands just before the entry, so the first one listed is it. */
 	struct stele_head_record_get h = {.slot = job->source.slot, .id = job->id};
 	struct stele_hash before = job->sub;

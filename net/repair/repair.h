@@ -19,14 +19,14 @@ struct stele_repair_opts {
 	struct stele_buf_pool *bufs;
 	struct stele_peers *peers; /* whose map is the map */
 	struct stele_slots *slots;
-	uint16_t node;             /* this node's id */
-	uint64_t heal_ns;          /* between rounds that nobody asked for */
+	uint16_t node;    /* this node's id */
+	uint64_t heal_ns; /* between rounds that nobody asked for */
 	void (*log)(void *ctx, const char *line);
 	void *log_ctx;
 };
 
 STELE_MUST_USE enum stele_err stele_repair_create(const struct stele_repair_opts *opts,
-						  struct stele_repair **out);
+                                                  struct stele_repair **out);
 /* Begins the rounds of self-healing. */
 void stele_repair_start(struct stele_repair *r);
 void stele_repair_close(struct stele_repair *r, void (*done)(void *ctx), void *ctx);
@@ -36,12 +36,12 @@ void stele_repair_destroy(struct stele_repair *r); /* after done; accepts NULL *
 struct stele_pg_health {
 	uint16_t pool;
 	uint32_t pg;
-	uint32_t things;        /* blocks; for the record pool: records and marks */
-	uint32_t degraded;      /* of them, below full width */
-	int margin;             /* of the worst; -1: unrecoverable over what answers; 127 when it holds nothing */
-	uint32_t window;        /* disks in its window */
+	uint32_t things;   /* blocks; for the record pool: records and marks */
+	uint32_t degraded; /* of them, below full width */
+	int margin; /* of the worst; -1: unrecoverable over what answers; 127 when it holds nothing */
+	uint32_t window; /* disks in its window */
 	uint32_t answered;
-	uint64_t bytes;         /* of shards that are there */
+	uint64_t bytes; /* of shards that are there */
 };
 
 /* A fresh inventory of this node's groups. The callback fires once, from the loop; health is valid during it. */
@@ -60,12 +60,12 @@ void stele_repair_now(struct stele_repair *r);
 void stele_repair_stop(struct stele_repair *r);
 
 struct stele_repair_status {
-	bool running;          /* of stele_repair_now */
-	uint64_t round;        /* rounds finished since start */
-	bool clean;            /* the last round found nothing left to do */
-	uint64_t todo;         /* jobs of this round not done yet */
+	bool running;                      /* of stele_repair_now */
+	uint64_t round;                    /* rounds finished since start */
+	bool clean;                        /* the last round found nothing left to do */
+	uint64_t todo;                     /* jobs of this round not done yet */
 	uint64_t shards, copies, failures; /* done since the last stele_repair_now */
-	uint64_t bytes;        /* of shards rebuilt */
+	uint64_t bytes;                    /* of shards rebuilt */
 	uint64_t bytes_todo;
 	char last_failure[STELE_DETAIL_MAX];
 };

@@ -12,11 +12,12 @@
 /* X(name, code) */
 #define STELE_OPCODE_MAP(X)                                                                        \
 	X(HELLO, 1)                                                                                \
-	X(PING, 2) X(MAP_GET, 3) X(MAP_PUT, 4) X(HAVE, 10) X(SHARD_PUT, 11) X(SHARD_GET, 12)       \
-	    X(REF_ADD, 13) X(RECORD_PUT, 20) X(RECORD_GET, 21) X(MARK_ADD, 22) X(RECEIPT, 23)      \
-	        X(REFUSE, 24) X(LIST, 30) X(PG_DIGEST, 31) X(REBUILD, 32) X(KEEP, 33)              \
-	            X(STATUS, 40) X(REPAIR, 41) X(SCRUB, 42) X(REPORT_BAD, 43) X(FEED, 50)         \
-	                X(ANCHOR_NOW, 51) X(CHALLENGE, 52)
+	X(PING, 2)                                                                                 \
+	X(MAP_GET, 3) X(MAP_PUT, 4) X(HAVE, 10) X(SHARD_PUT, 11) X(SHARD_GET, 12) X(REF_ADD, 13)   \
+	    X(RECORD_PUT, 20) X(RECORD_GET, 21) X(MARK_ADD, 22) X(RECEIPT, 23) X(REFUSE, 24)       \
+	        X(LIST, 30) X(PG_DIGEST, 31) X(REBUILD, 32) X(KEEP, 33) X(STATUS, 40)              \
+	            X(REPAIR, 41) X(SCRUB, 42) X(REPORT_BAD, 43) X(FEED, 50) X(ANCHOR_NOW, 51)     \
+	                X(CHALLENGE, 52)
 enum stele_opcode {
 #define X(name, code) STELE_OPCODE_##name = code,
 	STELE_OPCODE_MAP(X)
@@ -118,7 +119,8 @@ struct stele_head_mark_add { /* D: slot2 len4 packed mark; reply empty */
 	const uint8_t *mark;
 	uint32_t mark_len;
 };
-struct stele_head_refuse { /* D: slot2 object32 deposit32 look1; reply: one byte, enum stele_refusal */
+struct
+    stele_head_refuse { /* D: slot2 object32 deposit32 look1; reply: one byte, enum stele_refusal */
 	uint16_t slot;
 	struct stele_hash object, deposit;
 	bool look; /* only asks: nothing is refused by it */

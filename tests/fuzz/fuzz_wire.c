@@ -68,6 +68,7 @@ static void seed_mark_add(struct stele_head_mark_add *h, unsigned n)
 static void seed_refuse(struct stele_head_refuse *h, unsigned n)
 {
 	h->slot = (uint16_t)n;
+	h->look = n & 1;
 }
 static void seed_list(struct stele_head_list *h, unsigned n)
 {

@@ -154,8 +154,8 @@ Test(ops_format, records_and_marks)
 	golden(ROUND(mark_add, mark), "0900"
 	                              "0c000000"
 	                              "727272727272727272727272");
-	struct stele_head_refuse refuse = {.slot = 9, .object = hash(0x11), .deposit = hash(0x22)};
-	golden(ROUND(refuse, refuse), "0900" H11 H22);
+	struct stele_head_refuse refuse = {.slot = 9, .object = hash(0x11), .deposit = hash(0x22), .look = true};
+	golden(ROUND(refuse, refuse), "0900" H11 H22 "01");
 	/* a length beyond what an entry may hold, although the bytes are there */
 	memset(bytes, 0, CAP);
 	stele_put_le32(bytes + 2, STELE_META_MAX + 1);
