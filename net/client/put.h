@@ -6,8 +6,8 @@
  * straight to RECORD
  *
  * Use: after every event, take actions until there is none. A few pieces are in memory at a time;
- * equal blocks are sent once. An object of one block sends its references along with the shards,
- * others after all shards are durable.
+ * equal blocks are sent once. References follow
+ * when every shard is durable: they make a block count, so a put that ends halfway leaves none (P3).
  *
  * It acknowledges (OK, or DEGRADED: P2) only what every block's shards and the record's copies, as
  * they were acknowledged, can lose: `margin`.
