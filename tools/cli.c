@@ -65,11 +65,19 @@ char *stele_size_text(uint64_t bytes, char out[STELE_SIZE_TEXT])
 
 /* ---- messages ---- */
 
-/* One line whatever the text holds: it may have come from a file or a peer. */
+/* Control characters of ASCII, and those that UTF-8 writes as C2 80 ... C2 9F. */
+void stele_cli_print(FILE *f, const char *text)
+{
+	for (const unsigned char *p = (const unsigned char *)text; *p; p++) {
+		bool c1 = p[0] == 0xc2 && p[1] >= 0x80 && p[1] < 0xa0;
+		fputc(*p < ' ' || *p == 0x7f || c1 ? '?' : *p, f);
+		p += c1;
+	}
+}
+
 static void put_line(FILE *f, const char *text)
 {
-	for (const unsigned char *p = (const unsigned char *)text; *p; p++)
-		fputc(*p < ' ' || *p == 0x7f ? '?' : *p, f);
+	stele_cli_print(f, text);
 	fputc('\n', f);
 }
 
@@ -337,6 +345,28 @@ static bool is_group(const struct stele_command *const *tables, const char *word
 	return false;
 }
 
+/* Looked for before anything is parsed: what is wrong with the rest is told as JSON, too. */
+static bool wants_json(int argc, char **argv)
+{
+	for (int i = 0; i < argc && strcmp(argv[i], "--") != 0; i++)
+		if (strcmp(argv[i], "--json") == 0)
+			return true;
+	return false;
+}
+
+static enum stele_err flush(struct stele_cli *cli)
+{
+	if (fflush(cli->out) != 0 || ferror(cli->out))
+		return stele_fail(STELE_ERR_IO, "standard output: cannot be written");
+	return STELE_OK;
+}
+
+static int flushed(struct stele_cli *cli)
+{
+	enum stele_err err = flush(cli);
+	return err == STELE_OK ? 0 : report(cli, err);
+}
+
 /* No command was found: a help that was asked for, or what is wrong. */
 static int without_command(struct stele_cli *cli, const char *about,
                            const struct stele_command *const *tables, int argc, char **argv)
@@ -348,11 +378,11 @@ static int without_command(struct stele_cli *cli, const char *about,
 		help = true;
 	if (help) {
 		help_list(cli->out, cli->program, about, tables, group ? word : NULL);
-		return 0;
+		return flushed(cli);
 	}
 	if (strcmp(word, "--version") == 0) {
 		fprintf(cli->out, "%s %s\n", cli->program, STELE_VERSION);
-		return 0;
+		return flushed(cli);
 	}
 	if (argc == 0 || (group && argc == 1)) {
 		help_list(cli->err, cli->program, about, tables, group ? word : NULL);
@@ -374,8 +404,10 @@ static enum stele_err run(struct stele_cli *cli)
 	stele_detail_clear();
 	enum stele_err err = cli->command->run(cli);
 	/* A result that could not be written is no result. */
-	if ((fflush(cli->out) != 0 || ferror(cli->out)) && (!err || err == STELE_ERR_DEGRADED))
-		err = stele_fail(STELE_ERR_IO, "standard output: cannot be written");
+	if (err == STELE_OK || err == STELE_ERR_DEGRADED) {
+		enum stele_err out = flush(cli);
+		err = out == STELE_OK ? err : out;
+	}
 	return err;
 }
 
@@ -388,18 +420,22 @@ int stele_cli_main(const char *program, const char *about,
 	argc--;
 	argv++;
 	const struct stele_command *command = find(tables, argc, argv, &words);
-	if (!command)
+	if (!command) {
+		cli.json = wants_json(argc, argv);
 		return without_command(&cli, about, tables, argc, argv);
+	}
 	cli.command = command;
 	add_opts(&cli, command->opt);
 	if (command->flags & STELE_CMD_CLUSTER)
 		add_opts(&cli, cluster_opts);
 	add_opts(&cli, general_opts);
+	cli.json = wants_json(argc - words, argv + words);
 	enum stele_err failed = parse(&cli, argc - words, argv + words);
-	cli.json = stele_cli_given(&cli, "json");
+	if (!failed)
+		cli.json = stele_cli_given(&cli, "json"); /* it may have been an option's value */
 	if (!failed && stele_cli_given(&cli, "help")) {
 		help_command(&cli);
-		return 0;
+		return flushed(&cli);
 	}
 	if (command->flags & STELE_CMD_CLUSTER) {
 		cli.cluster = stele_cli_text(&cli, "cluster");

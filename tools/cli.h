@@ -64,7 +64,8 @@ struct stele_cli {
 	const char *text[STELE_CLI_OPTS_MAX]; /* the value given, "" for a flag, NULL: not given */
 	uint64_t number[STELE_CLI_OPTS_MAX];
 	uint32_t nopts;
-	bool json_written;
+	bool json_written; /* the result, whole */
+	bool json_lines;   /* items of a list */
 	FILE *out, *err; /* stdout and stderr, but in tests */
 };
 
@@ -84,6 +85,9 @@ enum stele_err stele_cli_usage(const struct stele_cli *cli, const char *fmt, ...
     STELE_PRINTF(2, 3);
 /* A line on stderr that is neither result nor error: "stele put: node 3 is down". */
 void stele_cli_note(const struct stele_cli *cli, const char *fmt, ...) STELE_PRINTF(2, 3);
+
+/* Text that came from outside (a file's name, a node's words), on one line and without orders to the terminal. */
+void stele_cli_print(FILE *f, const char *text);
 
 /* "4096", "64KiB", "64 MiB", "1GiB". False: it is none, or exceeds 64 bits. */
 bool stele_parse_size(const char *text, uint64_t *out);

@@ -165,7 +165,7 @@ static enum stele_err run_status(struct stele_cli *cli)
 			err = verdict(&r);
 		stele_health_finish(&r);
 	}
-	stele_close(s);
+	stele_cli_close(s);
 	return err;
 }
 
@@ -299,7 +299,7 @@ static enum stele_err run_repair(struct stele_cli *cli)
 		stele_health_finish(&before);
 		stele_health_finish(&after);
 	}
-	stele_close(s);
+	stele_cli_close(s);
 	return err;
 }
 
@@ -446,7 +446,7 @@ static enum stele_err run_scrub(struct stele_cli *cli)
 			        "scrub runs; `stele scrub --wait` would have shown its end\n");
 	}
 	json_decref(sum.named);
-	stele_close(s);
+	stele_cli_close(s);
 	return err;
 }
 

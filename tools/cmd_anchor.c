@@ -12,9 +12,11 @@
 #include "net/cluster/keys.h"
 #include "net/cluster/map.h"
 #include "tools/json_out.h"
+#include "tools/local.h"
 #include "tools/open.h"
-#include "tools/progress.h"
 #include "tools/tty.h"
+
+#define POLICY_MAX (1u << 20)
 
 /* ---- files beside the cluster file ---- */
 
@@ -76,18 +78,17 @@ static enum stele_err anchor_with(struct stele_cli *cli, const struct paths *p,
 {
 	struct stele *s;
 	struct stele_bar bar;
-	struct stele_open_opts opts = {.cluster = p->cluster, .key = cli->key};
 	struct stele_log_paths files = {.head = p->head, .anchors = p->anchors};
 	struct stele_sequencer_result *r = calloc(1, sizeof(*r));
 	if (!r)
 		return stele_fail(STELE_ERR_NOMEM, "anchor: out of memory");
-	enum stele_err err = stele_open(&opts, &s);
+	enum stele_err err = stele_cli_open(cli, &s);
 	if (err != STELE_OK) {
 		free(r);
 		return err;
 	}
 	stele_bar_start(&bar, cli, "anchor", STELE_BAR_ITEMS);
-	struct stele_progress progress = {.step = stele_bar_step, .ctx = &bar};
+	struct stele_progress progress = stele_cli_progress(&bar);
 	err = stele_anchor_now(s, env, &keys->sign, &files, &progress, r);
 	stele_bar_finish(&bar);
 	if (err == STELE_OK && cli->json)
@@ -105,7 +106,7 @@ static enum stele_err anchor_with(struct stele_cli *cli, const struct paths *p,
 		err = stele_fail(STELE_ERR_CORRUPT,
 		                 "%" PRIu64 " deposits do not verify and were not entered",
 		                 r->rejected);
-	stele_close(s);
+	stele_cli_close(s);
 	free(r);
 	return err;
 }
@@ -120,6 +121,8 @@ static enum stele_err run_now(struct stele_cli *cli)
 		snprintf(p.key, sizeof(p.key), "%s", stele_cli_text(cli, "log-key"));
 	STELE_TRY(stele_env_create(NULL, &env));
 	enum stele_err err = stele_keys_load(env, p.key, &keys);
+	if (err == STELE_ERR_NOT_FOUND)
+		err = STELE_ERR_USAGE;
 	if (err == STELE_OK) {
 		if (!keys.has_sign)
 			err = stele_fail(STELE_ERR_USAGE, "%s holds no sign key", p.key);
@@ -127,7 +130,7 @@ static enum stele_err run_now(struct stele_cli *cli)
 			err = anchor_with(cli, &p, env, &keys);
 		stele_keys_wipe(&keys);
 	} else {
-		(void)stele_wrap(err, "the log's key");
+		(void)stele_wrap(err, "the log's key (--log-key)");
 	}
 	stele_env_destroy(env);
 	return err;
@@ -139,13 +142,10 @@ static enum stele_err load_map(struct stele_env *env, const char *path, struct s
 {
 	char *json;
 	size_t len;
-	enum stele_err err = stele_file_load(env, path, STELE_MAP_MAX, &json, &len);
-	if (err == STELE_ERR_NOT_FOUND)
-		return stele_fail(
-		    STELE_ERR_USAGE,
-		    "%s: no such cluster file; say --cluster FILE or set STELE_CLUSTER", path);
+	enum stele_err err =
+	    stele_local_usage(stele_file_load(env, path, STELE_MAP_MAX, &json, &len));
 	if (err != STELE_OK)
-		return err;
+		return stele_wrap(err, "the cluster file (--cluster FILE or $STELE_CLUSTER)");
 	err = stele_map_parse(json, len, NULL, map);
 	free(json);
 	return err == STELE_OK ? err : stele_wrap(err, "%s", path);
@@ -208,23 +208,27 @@ static enum stele_err write_proof(struct stele_cli *cli, struct stele_env *env,
                                   const struct stele_hash *id, const struct stele_proof *proof)
 {
 	const char *path = stele_cli_text(cli, "output");
-	char *json;
+	char *json, target[STELE_PATH_MAX];
 	size_t len;
+	if (path)
+		STELE_TRY(stele_local_target(path, target));
 	STELE_TRY(stele_proof_encode(proof, &json, &len));
 	enum stele_err err = STELE_OK;
 	if (path)
-		err = stele_file_save(env, path, json, len, 0644);
+		err = stele_file_save(env, target, json, len, 0644);
 	else if (!cli->json && fwrite(json, 1, len, cli->out) != len)
 		err = stele_fail_errno(errno, "standard output");
 	if (err == STELE_OK && cli->json)
 		err = stele_json_result(
-		    cli,
-		    json_pack("{s:o, s:o, s:o, s:s*}", "object", stele_json_id(id), "leaf",
-		              stele_json_u64(proof->leaf_index), "size",
-		              stele_json_u64(proof->checkpoint.checkpoint.size), "file", path));
-	else if (err == STELE_OK && path)
-		fprintf(cli->out, "%s: leaf %" PRIu64 " of %" PRIu64 ", %zu bytes\n", path,
+		    cli, json_pack("{s:o, s:o, s:o, s:o}", "object", stele_json_id(id), "leaf",
+		                   stele_json_u64(proof->leaf_index), "size",
+		                   stele_json_u64(proof->checkpoint.checkpoint.size), "file",
+		                   stele_json_text(path)));
+	else if (err == STELE_OK && path) {
+		stele_cli_print(cli->out, path);
+		fprintf(cli->out, ": leaf %" PRIu64 " of %" PRIu64 ", %zu bytes\n",
 		        proof->leaf_index, proof->checkpoint.checkpoint.size, len);
+	}
 	free(json);
 	return err;
 }
@@ -250,18 +254,11 @@ static enum stele_err run_proof(struct stele_cli *cli)
 		free(proof);
 		stele_env_destroy(env);
 	}
-	stele_close(s);
+	stele_cli_close(s);
 	return err;
 }
 
 /* ---- proof verify ---- */
-
-static enum stele_err file_read(void *ctx, void *buf, size_t cap, size_t *got)
-{
-	FILE *f = ctx;
-	*got = fread(buf, 1, cap, f);
-	return ferror(f) ? stele_fail_errno(errno ? errno : EIO, "the file") : STELE_OK;
-}
 
 static enum stele_err load_policy(struct stele_cli *cli, struct stele_env *env,
                                   struct stele_policy *policy, bool *has)
@@ -274,7 +271,7 @@ static enum stele_err load_policy(struct stele_cli *cli, struct stele_env *env,
 	if (path) {
 		char *json;
 		size_t len;
-		STELE_TRY(stele_file_load(env, path, 1u << 20, &json, &len));
+		STELE_TRY(stele_local_usage(stele_file_load(env, path, POLICY_MAX, &json, &len)));
 		err = stele_policy_parse(json, len, policy);
 		free(json);
 		return err == STELE_OK ? err : stele_wrap(err, "%s", path);
@@ -325,25 +322,27 @@ static enum stele_err report(struct stele_cli *cli, const struct stele_proof_res
 	return err;
 }
 
-static enum stele_err verify(struct stele_cli *cli, struct stele_env *env, FILE *f)
+static enum stele_err verify(struct stele_cli *cli, struct stele_env *env,
+                             struct stele_local *bytes)
 {
 	struct stele_policy policy = {0};
 	struct stele_proof_result result;
 	bool has_policy;
 	char *json;
 	size_t len;
-	STELE_TRY(stele_file_load(env, cli->arg[0], STELE_PROOF_MAX, &json, &len));
+	STELE_TRY(
+	    stele_local_usage(stele_file_load(env, cli->arg[0], STELE_PROOF_MAX, &json, &len)));
 	struct stele_proof *proof = calloc(1, sizeof(*proof));
 	enum stele_err err = proof ? stele_proof_decode(json, len, proof)
 	                           : stele_fail(STELE_ERR_NOMEM, "proof: out of memory");
 	if (err != STELE_OK)
-		(void)stele_wrap(err, "%s", cli->arg[0]);
+		(void)stele_wrap(err, "%.200s", cli->arg[0]);
 	if (err == STELE_OK)
 		err = load_policy(cli, env, &policy, &has_policy);
 	if (err == STELE_OK) {
-		struct stele_proof_file file = {.read = file_read, .ctx = f};
+		struct stele_proof_file file = {.read = stele_local_read, .ctx = bytes};
 		memset(&result, 0, sizeof(result));
-		err = stele_proof_verify(proof, has_policy ? &policy : NULL, f ? &file : NULL,
+		err = stele_proof_verify(proof, has_policy ? &policy : NULL, bytes ? &file : NULL,
 		                         &result);
 		if (err == STELE_OK || err == STELE_ERR_CORRUPT || err == STELE_ERR_REFUSED)
 			err = report(cli, &result, err);
@@ -357,20 +356,16 @@ static enum stele_err verify(struct stele_cli *cli, struct stele_env *env, FILE 
 static enum stele_err run_verify(struct stele_cli *cli)
 {
 	struct stele_env *env;
+	struct stele_local bytes = {0};
 	const char *path = stele_cli_text(cli, "file");
-	FILE *f = NULL;
-	if (path) {
-		f = fopen(path, "rb");
-		if (!f)
-			return stele_fail_errno(errno, "%s", path);
-	}
+	if (path)
+		STELE_TRY(stele_local_open(path, &bytes));
 	enum stele_err err = stele_env_create(NULL, &env);
 	if (err == STELE_OK) {
-		err = verify(cli, env, f);
+		err = verify(cli, env, path ? &bytes : NULL);
 		stele_env_destroy(env);
 	}
-	if (f)
-		fclose(f);
+	stele_local_close(&bytes);
 	return err;
 }
 

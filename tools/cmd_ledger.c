@@ -5,73 +5,68 @@
 #include <inttypes.h>
 #include <libgen.h>
 #include <stdlib.h>
-#include <sys/stat.h>
+#include <unistd.h>
 
+#include "net/client/session.h"
 #include "net/ledger/import.h"
 #include "net/ledger/lookup.h"
 #include "tools/json_out.h"
+#include "tools/local.h"
 #include "tools/open.h"
-#include "tools/progress.h"
 
 /* ---- a local file as an import wants it ---- */
 
 struct local_file {
-	FILE *f;
+	struct stele_local local;
 	struct stele_segment_file file;
 	char name[256];
 	uint8_t xor_key[STELE_XOR_KEY_LEN];
 };
 
-static enum stele_err local_read(void *ctx, uint64_t off, void *buf, size_t cap, size_t *got)
+static enum stele_err read_at(void *ctx, uint64_t off, void *buf, size_t cap, size_t *got)
 {
 	struct local_file *l = ctx;
-	if (fseeko(l->f, (off_t)off, SEEK_SET) != 0)
-		return stele_fail_errno(errno, "%s", l->name);
-	*got = fread(buf, 1, cap, l->f);
-	if (*got < cap && ferror(l->f))
-		return stele_fail_errno(errno ? errno : EIO, "%s", l->name);
-	return STELE_OK;
+	return stele_local_read_at(&l->local, off, buf, cap, got);
 }
 
 /* bitcoind keeps the key of its block files beside them, since version 28. */
 static enum stele_err load_xor(struct local_file *l, const char *path)
 {
 	char copy[STELE_PATH_MAX], xor_path[STELE_PATH_MAX + 16];
+	uint8_t key[STELE_XOR_KEY_LEN + 1];
+	struct stele_local x;
+	size_t got;
 	snprintf(copy, sizeof(copy), "%s", path);
 	snprintf(xor_path, sizeof(xor_path), "%s/xor.dat", dirname(copy));
-	FILE *f = fopen(xor_path, "rb");
-	if (!f)
-		return errno == ENOENT ? STELE_OK : stele_fail_errno(errno, "%s", xor_path);
-	size_t got = fread(l->xor_key, 1, sizeof(l->xor_key), f);
-	bool exact = got == sizeof(l->xor_key) && fgetc(f) == EOF;
-	fclose(f);
-	if (!exact)
-		return stele_fail(STELE_ERR_CORRUPT, "%s is not 8 bytes long", xor_path);
+	if (access(xor_path, F_OK) != 0)
+		return STELE_OK;
+	STELE_TRY(stele_local_open_regular(xor_path, &x));
+	enum stele_err err = stele_local_read_at(&x, 0, key, sizeof(key), &got);
+	stele_local_close(&x);
+	if (err == STELE_OK && got != STELE_XOR_KEY_LEN)
+		err = stele_fail(STELE_ERR_CORRUPT, "%.350s is not 8 bytes long", xor_path);
+	memcpy(l->xor_key, key, STELE_XOR_KEY_LEN);
 	l->file.xor_key = l->xor_key;
-	return STELE_OK;
+	return err;
 }
 
 static enum stele_err local_open(struct local_file *l, const char *path)
 {
-	struct stat st;
 	char copy[STELE_PATH_MAX];
 	*l = (struct local_file){0};
-	l->f = fopen(path, "rb");
-	if (!l->f || fstat(fileno(l->f), &st) != 0)
-		return stele_fail_errno(errno, "%s", path);
-	if (!S_ISREG(st.st_mode))
-		return stele_fail(STELE_ERR_USAGE, "%s is not a regular file", path);
+	if (strlen(path) >= sizeof(copy))
+		return stele_fail(STELE_ERR_USAGE, "%.80s...: the path is too long", path);
+	STELE_TRY(stele_local_open_regular(path, &l->local));
 	snprintf(copy, sizeof(copy), "%s", path);
 	snprintf(l->name, sizeof(l->name), "%s", basename(copy));
 	l->file = (struct stele_segment_file){
-	    .name = l->name, .length = (uint64_t)st.st_size, .read_at = local_read, .ctx = l};
+	    .name = l->name, .length = l->local.length, .read_at = read_at, .ctx = l};
 	return load_xor(l, path);
 }
 
 static void local_close(struct local_file *l)
 {
-	if (l->f)
-		fclose(l->f);
+	stele_local_close(&l->local);
 }
 
 /* ---- import ---- */
@@ -91,13 +86,14 @@ static json_t *import_json(const char *path, const struct stele_chain *chain,
                            const struct stele_import_result *r)
 {
 	return json_pack(
-	    "{s:s, s:s, s:s, s:s, s:b, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o}", "file",
-	    path, "chain", chain->caip2, "format", stele_format_name(r->facts.format), "level",
-	    stele_level_name(r->level), "already", r->already, "object",
-	    stele_json_id(&r->segment.object), "index", stele_json_id(&r->segment.index), "length",
-	    stele_json_u64(r->facts.length), "blocks", stele_json_u64(r->facts.count), "stale",
-	    stele_json_u64(r->links.stale), "gaps", stele_json_u64(r->facts.gaps), "first",
-	    height_json(r->segment.first), "last", height_json(r->segment.last), "first_hash",
+	    "{s:o, s:s, s:s, s:s, s:b, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o}", "file",
+	    stele_json_text(path), "chain", chain->caip2, "format",
+	    stele_format_name(r->facts.format), "level", stele_level_name(r->level), "already",
+	    r->already, "object", stele_json_id(&r->segment.object), "index",
+	    stele_json_id(&r->segment.index), "length", stele_json_u64(r->facts.length), "blocks",
+	    stele_json_u64(r->facts.count), "stale", stele_json_u64(r->links.stale), "gaps",
+	    stele_json_u64(r->facts.gaps), "first", height_json(r->segment.first), "last",
+	    height_json(r->segment.last), "first_hash",
 	    chain_hash_json(chain, &r->facts.first_hash), "last_hash",
 	    chain_hash_json(chain, &r->facts.last_hash));
 }
@@ -106,9 +102,9 @@ static void print_import(struct stele_cli *cli, const char *path, const struct s
                          const struct stele_import_result *r)
 {
 	char size[STELE_SIZE_TEXT], id[STELE_ID_TEXT], hash[STELE_HEX_LEN];
-	fprintf(cli->out, "%s: %s, %s, %" PRIu64 " blocks", path,
-	        stele_format_name(r->facts.format), stele_size_text(r->facts.length, size),
-	        r->facts.count);
+	stele_cli_print(cli->out, path);
+	fprintf(cli->out, ": %s, %s, %" PRIu64 " blocks", stele_format_name(r->facts.format),
+	        stele_size_text(r->facts.length, size), r->facts.count);
 	if (r->segment.first != STELE_HEIGHT_UNKNOWN)
 		fprintf(cli->out, ", heights %" PRIu64 " to %" PRIu64, r->segment.first,
 		        r->segment.last);
@@ -134,11 +130,11 @@ static enum stele_err import_one(struct stele_cli *cli, struct stele_catalogue *
 	enum stele_err err = local_open(&l, path);
 	if (err == STELE_OK) {
 		stele_bar_start(&bar, cli, l.name, STELE_BAR_BYTES);
-		struct stele_progress progress = {.step = stele_bar_step, .ctx = &bar};
+		struct stele_progress progress = stele_cli_progress(&bar);
 		err = stele_ledger_import(c, &l.file, &progress, &r);
 		stele_bar_finish(&bar);
 		if (err != STELE_OK)
-			(void)stele_wrap(err, "%s", path);
+			(void)stele_wrap(err, "%.200s", path);
 	}
 	local_close(&l);
 	if (err == STELE_ERR_DEGRADED) {
@@ -166,24 +162,18 @@ static enum stele_err open_catalogue(struct stele_cli *cli, struct stele **s,
 	STELE_TRY(stele_cli_open(cli, s));
 	enum stele_err err = stele_catalogue_open(*s, &chain, c);
 	if (err != STELE_OK)
-		stele_close(*s);
+		stele_cli_close(*s);
 	return err;
 }
 
-static enum stele_err run_import(struct stele_cli *cli)
+/* One refused file does not keep the others out; the first failure is the command's. */
+static enum stele_err import_each(struct stele_cli *cli, struct stele_catalogue *c, json_t *results,
+                                  bool *degraded)
 {
-	struct stele *s;
-	struct stele_catalogue c;
-	bool degraded = false;
-	uint32_t linked = 0;
-	STELE_TRY(open_catalogue(cli, &s, &c));
-	json_t *results = json_array();
-	enum stele_err err = STELE_OK;
-	/* One refused file does not keep the others out; the first failure is the command's. */
 	enum stele_err first = STELE_OK;
 	char detail[STELE_DETAIL_MAX] = "";
-	for (uint32_t i = 0; i < cli->nargs; i++) {
-		err = import_one(cli, &c, cli->arg[i], results, &degraded);
+	for (uint32_t i = 0; i < cli->nargs && first != STELE_ERR_CANCELLED; i++) {
+		enum stele_err err = import_one(cli, c, cli->arg[i], results, degraded);
 		if (err != STELE_OK && first == STELE_OK) {
 			first = err;
 			stele_detail_copy(detail);
@@ -191,23 +181,45 @@ static enum stele_err run_import(struct stele_cli *cli)
 			stele_cli_note(cli, "%s", stele_detail());
 		}
 	}
-	err = stele_ledger_relink(&c, &linked);
-	if (err == STELE_OK && linked > 0 && !cli->json)
+	return first == STELE_OK ? STELE_OK : stele_fail(first, "%s", detail);
+}
+
+static enum stele_err import_all(struct stele_cli *cli, struct stele_catalogue *c)
+{
+	bool degraded = false;
+	uint32_t linked = 0;
+	char detail[STELE_DETAIL_MAX];
+	json_t *results = json_array();
+	enum stele_err err = import_each(cli, c, results, &degraded);
+	stele_detail_copy(detail);
+	enum stele_err relinked =
+	    json_array_size(results) > 0 ? stele_ledger_relink(c, &linked) : STELE_OK;
+	if (err == STELE_OK)
+		err = relinked;
+	else
+		(void)stele_fail(err, "%s", detail);
+	if (linked > 0 && !cli->json)
 		fprintf(cli->out, "%u earlier segments are linked now\n", linked);
-	if (cli->json && (first == STELE_OK || json_array_size(results) > 0)) {
-		enum stele_err out = stele_json_result(
-		    cli, json_pack("{s:O, s:i}", "files", results, "linked_now", (int)linked));
-		err = err == STELE_OK ? out : err;
-	}
-	json_decref(results);
-	stele_catalogue_finish(&c);
-	stele_close(s);
-	if (first != STELE_OK)
-		return stele_fail(first, "%s", detail);
+	json_t *value = json_pack("{s:o, s:i}", "files", results, "linked_now", (int)linked);
+	if (cli->json)
+		err = stele_json_result_of(cli, value, err);
+	else
+		json_decref(value);
 	if (err == STELE_OK && degraded)
 		return stele_fail(STELE_ERR_DEGRADED,
 		                  "archived with less redundancy than the pool asks "
 		                  "for: it is repaired when disks are back");
+	return err;
+}
+
+static enum stele_err run_import(struct stele_cli *cli)
+{
+	struct stele *s;
+	struct stele_catalogue c;
+	STELE_TRY(open_catalogue(cli, &s, &c));
+	enum stele_err err = import_all(cli, &c);
+	stele_catalogue_finish(&c);
+	stele_cli_close(s);
 	return err;
 }
 
@@ -248,7 +260,7 @@ static enum stele_err run_ls(struct stele_cli *cli)
 		fprintf(cli->out, "nothing is archived of %s\n", c.chain.caip2);
 	json_decref(list);
 	stele_catalogue_finish(&c);
-	stele_close(s);
+	stele_cli_close(s);
 	return err;
 }
 
@@ -272,39 +284,20 @@ static json_t *answer_json(const struct stele_chain *chain, const struct stele_c
 	return o;
 }
 
-/* -o FILE: whole or not at all. */
-static enum stele_err write_file(const char *path, const void *bytes, size_t len)
-{
-	char part[STELE_PATH_MAX];
-	int n = snprintf(part, sizeof(part), "%s.part", path);
-	if (n < 0 || (size_t)n >= sizeof(part))
-		return stele_fail(STELE_ERR_USAGE, "%.80s...: path too long", path);
-	FILE *f = fopen(part, "wb");
-	if (!f)
-		return stele_fail_errno(errno, "%s", part);
-	bool ok = fwrite(bytes, 1, len, f) == len;
-	ok = fclose(f) == 0 && ok;
-	if (!ok || rename(part, path) != 0) {
-		enum stele_err err = stele_fail_errno(errno, "%s", path);
-		remove(part);
-		return err;
-	}
-	return STELE_OK;
-}
-
 static enum stele_err deliver(struct stele_cli *cli, const struct stele_catalogue *c,
-                              const struct stele_chain_block *b)
+                              const struct stele_chain_block *b, const char *path)
 {
-	const char *path = stele_cli_text(cli, "output");
-	if (path)
-		STELE_TRY(write_file(path, b->bytes, b->len));
+	if (path) /* whole or not at all */
+		STELE_TRY(stele_file_save(stele_session_env(stele_session_of(c->s)), path, b->bytes,
+		                          b->len, 0644));
 	if (cli->json)
 		return stele_json_result(cli, answer_json(&c->chain, b, true));
 	if (!path && fwrite(b->bytes, 1, b->len, cli->out) != b->len)
 		return stele_fail_errno(errno, "standard output");
 	if (path) {
 		char hash[STELE_HEX_LEN];
-		fprintf(cli->out, "%s: block ", path);
+		stele_cli_print(cli->out, stele_cli_text(cli, "output"));
+		fprintf(cli->out, ": block ");
 		if (b->height != STELE_HEIGHT_UNKNOWN)
 			fprintf(cli->out, "%" PRIu64 ", ", b->height);
 		fprintf(cli->out, "%s, %zu bytes, %s, %s\n",
@@ -321,9 +314,14 @@ static enum stele_err run_get(struct stele_cli *cli)
 	struct stele_chain_block b = {0};
 	struct stele_hash hash;
 	bool by_height = stele_cli_given(cli, "height");
-	const char *text = stele_cli_text(cli, "hash");
+	const char *text = stele_cli_text(cli, "hash"), *path = stele_cli_text(cli, "output");
+	char target[STELE_PATH_MAX];
 	if (by_height == (text != NULL))
 		return stele_cli_usage(cli, "say --height H or --hash X");
+	if (cli->json && !path)
+		return stele_cli_usage(cli, "with --json say where the bytes go: -o FILE");
+	if (path)
+		STELE_TRY(stele_local_target(path, target));
 	STELE_TRY(open_catalogue(cli, &s, &c));
 	enum stele_err err = STELE_OK;
 	if (text)
@@ -332,16 +330,13 @@ static enum stele_err run_get(struct stele_cli *cli)
 		err = by_height ? stele_ledger_by_height(&c, stele_cli_number(cli, "height", 0), &b)
 		                : stele_ledger_by_hash(&c, &hash, &b);
 	if (err == STELE_OK) {
-		err = deliver(cli, &c, &b);
+		err = deliver(cli, &c, &b, path ? target : NULL);
 	} else if (err == STELE_ERR_NOT_FOUND && cli->json && b.answer) {
-		json_t *o = answer_json(&c.chain, &b, false);
-		json_object_set_new(o, "message", json_string(stele_detail()));
-		if (stele_json_result(cli, o) != STELE_OK)
-			err = STELE_ERR_IO;
+		err = stele_json_result_of(cli, answer_json(&c.chain, &b, false), err);
 	}
 	free(b.bytes);
 	stele_catalogue_finish(&c);
-	stele_close(s);
+	stele_cli_close(s);
 	return err;
 }
 
@@ -369,7 +364,7 @@ static enum stele_err run_identify(struct stele_cli *cli)
 	size_t len = 0;
 	enum stele_err err = local_open(&l, cli->arg[0]);
 	if (err == STELE_OK)
-		err = local_read(&l, 0, front, sizeof(front), &len);
+		err = read_at(&l, 0, front, sizeof(front), &len);
 	if (err != STELE_OK) {
 		local_close(&l);
 		return err;

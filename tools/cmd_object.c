@@ -3,120 +3,92 @@
 
 #include <errno.h>
 #include <inttypes.h>
-#include <signal.h>
+#include <stdio.h>
 #include <stdlib.h>
-#include <sys/stat.h>
 #include <time.h>
 
+#include "net/client/session.h"
 #include "tools/json_out.h"
+#include "tools/local.h"
 #include "tools/open.h"
-#include "tools/progress.h"
-
-/* Ctrl-C ends a transfer between two steps, so that nothing half-written stays behind; a second one ends at once. */
-static volatile sig_atomic_t interrupted;
-
-static void on_interrupt(int sig)
-{
-	interrupted = 1;
-	signal(sig, SIG_DFL);
-}
-
-static bool step(void *ctx, uint64_t done, uint64_t total)
-{
-	return stele_bar_step(ctx, done, total) && !interrupted;
-}
 
 static struct stele_progress progress_start(struct stele_bar *bar, const struct stele_cli *cli,
                                             const char *label)
 {
-	signal(SIGINT, on_interrupt);
-	signal(SIGTERM, on_interrupt);
 	stele_bar_start(bar, cli, label, STELE_BAR_BYTES);
-	return (struct stele_progress){.step = step, .ctx = bar};
+	return stele_cli_progress(bar);
 }
 
 /* ---- put ---- */
 
-static enum stele_err read_file(void *ctx, void *buf, size_t cap, size_t *got)
-{
-	FILE *f = ctx;
-	*got = fread(buf, 1, cap, f);
-	if (*got < cap && ferror(f))
-		return stele_fail_errno(errno ? errno : EIO, "reading");
-	return STELE_OK;
-}
-
 static enum stele_err put_path(struct stele *s, const char *path, struct stele_put_opts *opts,
                                struct stele_put_result *out)
 {
-	bool is_stdin = strcmp(path, "-") == 0;
-	struct stat st;
-	FILE *f = is_stdin ? stdin : fopen(path, "rb");
-	if (!f)
-		return stele_fail_errno(errno, "%s", path);
-	enum stele_err err = STELE_OK;
-	if (fstat(fileno(f), &st) != 0)
-		err = stele_fail_errno(errno, "%s", path);
-	else if (S_ISDIR(st.st_mode))
-		err = stele_fail(STELE_ERR_USAGE, "%s is a directory: name files", path);
-	if (err == STELE_OK) {
-		struct stele_source src = {
-		    .read = read_file,
-		    .ctx = f,
-		    .length = S_ISREG(st.st_mode) ? (uint64_t)st.st_size : UINT64_MAX,
-		};
-		setvbuf(f, NULL, _IONBF, 0); /* blocks are read straight into their buffer */
-		err = stele_put(s, &src, opts, out);
-		if (err != STELE_OK && err != STELE_ERR_DEGRADED)
-			(void)stele_wrap(err, "%s", path);
-	}
-	if (!is_stdin)
-		fclose(f);
+	struct stele_local file;
+	STELE_TRY(stele_local_open(path, &file));
+	struct stele_source src = {.read = stele_local_read, .ctx = &file, .length = file.length};
+	enum stele_err err = stele_put(s, &src, opts, out);
+	stele_local_close(&file);
+	if (err != STELE_OK && err != STELE_ERR_DEGRADED)
+		(void)stele_wrap(err, "%.200s", path);
 	return err;
 }
 
 /* The deposit's text, a line "signature <hex>", and what was reached: enough to hold the archive to its word. */
+static enum stele_err receipt_text(const struct stele_found *found,
+                                   const struct stele_put_result *put, char **text, size_t *len)
+{
+	char hex[2 * STELE_SIG_LEN + 1];
+	enum stele_err err = stele_fail(STELE_ERR_NOT_FOUND, "the deposit's record is gone");
+	struct stele_piece *piece = calloc(STELE_PIECES_MAX, sizeof(*piece));
+	if (!piece)
+		return stele_fail(STELE_ERR_NOMEM, "receipt: out of memory");
+	for (uint32_t i = 0; i < found->nrecords; i++) {
+		struct stele_record r;
+		if (!stele_hash_equal(&found->record[i].deposit, &put->deposit) ||
+		    stele_record_decode(found->record[i].bytes, found->record[i].len, false, &r,
+		                        piece) != STELE_OK)
+			continue;
+		int n = asprintf(text, "%.*ssignature %s\nmargin %d\n", (int)r.text_len, r.text,
+		                 stele_hex(r.sig.b, STELE_SIG_LEN, hex), put->margin);
+		err = n >= 0 ? STELE_OK : stele_fail(STELE_ERR_NOMEM, "receipt: out of memory");
+		*len = (size_t)n;
+		break;
+	}
+	free(piece);
+	return err;
+}
+
 static enum stele_err write_receipt(struct stele *s, const char *path,
                                     const struct stele_put_result *put)
 {
 	struct stele_found found;
-	char hex[2 * STELE_SIG_LEN + 1];
+	char *text = NULL;
+	size_t len = 0;
 	STELE_TRY(stele_find(s, &put->object, &found));
-	enum stele_err err = stele_fail(STELE_ERR_NOT_FOUND, "the deposit's record is gone");
-	struct stele_piece *piece = calloc(STELE_PIECES_MAX, sizeof(*piece));
-	for (uint32_t i = 0; piece && i < found.nrecords; i++) {
-		struct stele_record r;
-		if (!stele_hash_equal(&found.record[i].deposit, &put->deposit) ||
-		    stele_record_decode(found.record[i].bytes, found.record[i].len, false, &r,
-		                        piece) != STELE_OK)
-			continue;
-		FILE *f = fopen(path, "wb");
-		err = f ? STELE_OK : stele_fail_errno(errno, "%s", path);
-		if (f) {
-			fwrite(r.text, 1, r.text_len, f);
-			fprintf(f, "signature %s\nmargin %d\n",
-			        stele_hex(r.sig.b, STELE_SIG_LEN, hex), put->margin);
-			if (fclose(f) != 0)
-				err = stele_fail_errno(errno, "%s", path);
-		}
-		break;
-	}
-	free(piece);
+	enum stele_err err = receipt_text(&found, put, &text, &len);
 	stele_found_finish(&found);
-	return err;
+	if (err == STELE_OK) {
+		err =
+		    stele_file_save(stele_session_env(stele_session_of(s)), path, text, len, 0644);
+		free(text);
+	}
+	if (err != STELE_OK)
+		return stele_wrap(err, "stored, but there is no receipt");
+	return STELE_OK;
 }
 
 static json_t *put_json(const char *path, const struct stele_put_result *r, bool degraded)
 {
-	return json_pack("{s:s, s:o, s:o, s:o, s:i, s:i, s:b, s:o}", "file", path, "object",
-	                 stele_json_id(&r->object), "deposit",
+	return json_pack("{s:o, s:o, s:o, s:o, s:i, s:i, s:b, s:o}", "file", stele_json_text(path),
+	                 "object", stele_json_id(&r->object), "deposit",
 	                 stele_json_hex(r->deposit.b, STELE_HASH_LEN), "length",
 	                 stele_json_u64(r->length), "blocks", (int)r->blocks, "margin", r->margin,
 	                 "degraded", degraded, "bytes_sent", stele_json_u64(r->bytes_sent));
 }
 
 static enum stele_err put_one(struct stele_cli *cli, struct stele *s, const char *path,
-                              json_t *results, bool *degraded)
+                              const char *receipt, json_t *results, bool *degraded)
 {
 	struct stele_bar bar;
 	struct stele_put_result r = {0};
@@ -128,38 +100,46 @@ static enum stele_err put_one(struct stele_cli *cli, struct stele *s, const char
 	bool less = err == STELE_ERR_DEGRADED;
 	if (less) {
 		*degraded = true;
-		stele_cli_note(cli, "%s: %s", path, stele_detail());
+		stele_cli_note(cli, "%.200s: %s", path, stele_detail());
 		err = STELE_OK;
 	}
 	if (err != STELE_OK)
 		return err;
 	json_array_append_new(results, put_json(path, &r, less));
-	if (!cli->json)
-		fprintf(cli->out, "%s  %s\n", stele_id_text(&r.object, id), path);
-	if (stele_cli_given(cli, "receipt"))
-		err = write_receipt(s, stele_cli_text(cli, "receipt"), &r);
+	if (!cli->json) {
+		fprintf(cli->out, "%s  ", stele_id_text(&r.object, id));
+		stele_cli_print(cli->out, path);
+		fputc('\n', cli->out);
+	}
+	return receipt ? write_receipt(s, receipt, &r) : STELE_OK;
+}
+
+static enum stele_err put_all(struct stele_cli *cli, struct stele *s, const char *receipt,
+                              bool *degraded)
+{
+	json_t *results = json_array();
+	enum stele_err err = STELE_OK;
+	for (uint32_t i = 0; i < cli->nargs && err == STELE_OK; i++)
+		err = put_one(cli, s, cli->arg[i], receipt, results, degraded);
+	json_t *all = json_pack("{s:o}", "files", results);
+	if (cli->json)
+		return stele_json_result_of(cli, all, err);
+	json_decref(all);
 	return err;
 }
 
 static enum stele_err run_put(struct stele_cli *cli)
 {
 	struct stele *s;
-	bool degraded = false;
-	if (stele_cli_given(cli, "receipt") && cli->nargs != 1)
+	char receipt[STELE_PATH_MAX];
+	bool degraded = false, with_receipt = stele_cli_given(cli, "receipt");
+	if (with_receipt && cli->nargs != 1)
 		return stele_cli_usage(cli, "--receipt goes with one file");
+	if (with_receipt)
+		STELE_TRY(stele_local_target(stele_cli_text(cli, "receipt"), receipt));
 	STELE_TRY(stele_cli_open(cli, &s));
-	json_t *results = json_array();
-	enum stele_err err = STELE_OK;
-	for (uint32_t i = 0; i < cli->nargs && err == STELE_OK; i++)
-		err = put_one(cli, s, cli->arg[i], results, &degraded);
-	if (cli->json && (err == STELE_OK || json_array_size(results) > 0)) {
-		char detail[STELE_DETAIL_MAX];
-		stele_detail_copy(detail);
-		enum stele_err out = stele_json_result(cli, json_pack("{s:O}", "files", results));
-		err = err == STELE_OK ? out : stele_fail(err, "%s", detail);
-	}
-	json_decref(results);
-	stele_close(s);
+	enum stele_err err = put_all(cli, s, with_receipt ? receipt : NULL, &degraded);
+	stele_cli_close(s);
 	if (err == STELE_OK && degraded)
 		return stele_fail(
 		    STELE_ERR_DEGRADED,
@@ -201,45 +181,16 @@ static json_t *get_json(const struct stele_hash *id, const struct stele_get_resu
 	                 (int)r->shards_bad, "whole_hash_checked", r->whole_hash_checked);
 }
 
-/* A range to a file: not the whole object, so the file appears as soon as its bytes are verified. */
-static enum stele_err get_range_file(struct stele *s, const struct stele_hash *id, const char *path,
-                                     const struct stele_get_opts *opts, struct stele_get_result *r)
+static enum stele_err get_to(struct stele_cli *cli, struct stele *s, const struct stele_hash *id,
+                             const char *path, const struct stele_get_opts *opts,
+                             struct stele_get_result *r)
 {
-	char part[STELE_PATH_MAX];
-	int n = snprintf(part, sizeof(part), "%s.part", path);
-	if (n < 0 || (size_t)n >= sizeof(part))
-		return stele_fail(STELE_ERR_USAGE, "%.80s...: path too long", path);
-	FILE *f = fopen(part, "wb");
-	if (!f)
-		return stele_fail_errno(errno, "%s", part);
-	struct stele_sink sink = {.write = write_out, .ctx = f};
+	if (path)
+		return stele_get_file(s, id, path, opts, r);
+	struct stele_sink sink = {.write = write_out, .ctx = cli->out};
 	enum stele_err err = stele_get(s, id, opts, &sink, r);
-	if (fclose(f) != 0 && err == STELE_OK)
-		err = stele_fail_errno(errno, "%s", part);
-	if (err == STELE_OK && rename(part, path) != 0)
-		err = stele_fail_errno(errno, "%s", path);
-	if (err != STELE_OK)
-		remove(part);
-	return err;
-}
-
-/* A device or a pipe cannot be replaced by a file that appears when it is whole: bytes go into it as they come. */
-static bool is_special(const char *path)
-{
-	struct stat st;
-	return stat(path, &st) == 0 && !S_ISREG(st.st_mode) && !S_ISDIR(st.st_mode);
-}
-
-static enum stele_err get_special(struct stele *s, const struct stele_hash *id, const char *path,
-                                  const struct stele_get_opts *opts, struct stele_get_result *r)
-{
-	FILE *f = fopen(path, "wb");
-	if (!f)
-		return stele_fail_errno(errno, "%s", path);
-	struct stele_sink sink = {.write = write_out, .ctx = f};
-	enum stele_err err = stele_get(s, id, opts, &sink, r);
-	if (fclose(f) != 0 && err == STELE_OK)
-		err = stele_fail_errno(errno, "%s", path);
+	if (err == STELE_OK && fflush(cli->out) != 0)
+		err = stele_fail_errno(errno, "standard output");
 	return err;
 }
 
@@ -248,6 +199,7 @@ static enum stele_err run_get(struct stele_cli *cli)
 	struct stele *s;
 	struct stele_hash id;
 	struct stele_bar bar;
+	char target[STELE_PATH_MAX];
 	struct stele_get_result r = {0};
 	struct stele_get_opts opts = {.len = UINT64_MAX};
 	const char *range = stele_cli_text(cli, "range"), *path = stele_cli_text(cli, "output");
@@ -256,21 +208,11 @@ static enum stele_err run_get(struct stele_cli *cli)
 		STELE_TRY(parse_range(cli, range, &opts));
 	if (cli->json && !path)
 		return stele_cli_usage(cli, "with --json say where the bytes go: -o FILE");
+	if (path)
+		STELE_TRY(stele_local_target(path, target));
 	STELE_TRY(stele_cli_open(cli, &s));
 	opts.progress = progress_start(&bar, cli, path ? path : "get");
-	enum stele_err err;
-	if (path && is_special(path)) {
-		err = get_special(s, &id, path, &opts, &r);
-	} else if (path && !range) {
-		err = stele_get_file(s, &id, path, &opts, &r);
-	} else if (path) {
-		err = get_range_file(s, &id, path, &opts, &r);
-	} else {
-		struct stele_sink sink = {.write = write_out, .ctx = cli->out};
-		err = stele_get(s, &id, &opts, &sink, &r);
-		if (fflush(cli->out) != 0 && err == STELE_OK)
-			err = stele_fail_errno(errno, "standard output");
-	}
+	enum stele_err err = get_to(cli, s, &id, path ? target : NULL, &opts, &r);
 	stele_bar_finish(&bar);
 	if (err == STELE_OK && cli->json)
 		err = stele_json_result(cli, get_json(&id, &r));
@@ -278,7 +220,7 @@ static enum stele_err run_get(struct stele_cli *cli)
 		stele_cli_note(
 		    cli, "%u shards were corrupt; they were read around and reported for repair",
 		    r.shards_bad);
-	stele_close(s);
+	stele_cli_close(s);
 	return err;
 }
 
@@ -349,7 +291,7 @@ static enum stele_err run_stat(struct stele_cli *cli)
 			print_stat(cli, &id, &r);
 		stele_stat_finish(&r);
 	}
-	stele_close(s);
+	stele_cli_close(s);
 	return err;
 }
 
@@ -389,7 +331,7 @@ static enum stele_err run_ls(struct stele_cli *cli)
 	bool partial = false;
 	STELE_TRY(stele_cli_open(cli, &s));
 	enum stele_err err = stele_ls(s, list_item, &l, &partial);
-	stele_close(s);
+	stele_cli_close(s);
 	if (err == STELE_OK)
 		err = l.err;
 	if (err == STELE_OK && partial)
@@ -458,45 +400,70 @@ static enum stele_err verify_one(struct stele_cli *cli, struct stele *s,
 	return STELE_OK;
 }
 
+/* What a round over many objects ends with is the worst that was met. */
+static int severity(enum stele_err err)
+{
+	return err == STELE_OK             ? 0
+	       : err == STELE_ERR_DEGRADED ? 1
+	       : err == STELE_ERR_CORRUPT  ? 3
+	                                   : 2;
+}
+
+static enum stele_err verify_each(struct stele_cli *cli, struct stele *s,
+                                  const struct verify_all *all, json_t *results)
+{
+	enum stele_err worst = STELE_OK;
+	char detail[STELE_DETAIL_MAX] = "";
+	for (size_t i = 0; i < all->n; i++) {
+		enum stele_err err = verify_one(cli, s, &all->id[i], results);
+		if (err == STELE_ERR_CANCELLED)
+			return err;
+		if (severity(err) > severity(worst)) {
+			worst = err;
+			stele_detail_copy(detail);
+		}
+	}
+	return worst == STELE_OK ? STELE_OK : stele_fail(worst, "%s", detail);
+}
+
+static enum stele_err verify_chosen(struct stele_cli *cli, struct stele *s,
+                                    const struct stele_hash *one)
+{
+	struct verify_all all = {0};
+	bool partial = false;
+	enum stele_err err = STELE_OK;
+	if (one)
+		collect_id(&all, &(struct stele_ls_item){.object = *one});
+	else
+		err = stele_ls(s, collect_id, &all, &partial);
+	if (err == STELE_OK && all.failed)
+		err = stele_fail(STELE_ERR_NOMEM, "verify: out of memory");
+	json_t *results = json_array();
+	if (err == STELE_OK)
+		err = verify_each(cli, s, &all, results);
+	if (err == STELE_OK && partial)
+		err = stele_fail(STELE_ERR_DEGRADED,
+		                 "some nodes did not answer: not every deposit was seen");
+	json_t *value = json_pack("{s:o}", "objects", results);
+	if (cli->json)
+		err = stele_json_result_of(cli, value, err);
+	else
+		json_decref(value);
+	free(all.id);
+	return err;
+}
+
 static enum stele_err run_verify(struct stele_cli *cli)
 {
 	struct stele *s;
-	struct verify_all all = {0};
 	struct stele_hash one;
-	bool partial = false;
 	if (stele_cli_given(cli, "all") == (cli->nargs == 1))
 		return stele_cli_usage(cli, "name an ID, or say --all");
 	if (cli->nargs == 1)
 		STELE_TRY(stele_id_parse(cli->arg[0], &one));
 	STELE_TRY(stele_cli_open(cli, &s));
-	enum stele_err err = STELE_OK, worst = STELE_OK;
-	if (cli->nargs == 1) {
-		collect_id(&all, &(struct stele_ls_item){.object = one});
-	} else {
-		err = stele_ls(s, collect_id, &all, &partial);
-	}
-	if (err == STELE_OK && all.failed)
-		err = stele_fail(STELE_ERR_NOMEM, "verify: out of memory");
-	json_t *results = json_array();
-	char detail[STELE_DETAIL_MAX] = "";
-	for (size_t i = 0; i < all.n && err == STELE_OK && !interrupted; i++) {
-		enum stele_err e = verify_one(cli, s, &all.id[i], results);
-		/* the worst is told; a corrupt object does not end the round */
-		if (e != STELE_OK && (worst == STELE_OK || worst == STELE_ERR_DEGRADED)) {
-			worst = e;
-			stele_detail_copy(detail);
-		}
-	}
-	if (err == STELE_OK && cli->json)
-		err = stele_json_result(cli, json_pack("{s:O}", "objects", results));
-	json_decref(results);
-	free(all.id);
-	stele_close(s);
-	if (err == STELE_OK && worst != STELE_OK)
-		return stele_fail(worst, "%s", detail);
-	if (err == STELE_OK && partial)
-		return stele_fail(STELE_ERR_DEGRADED,
-		                  "some nodes did not answer: not every deposit was seen");
+	enum stele_err err = verify_chosen(cli, s, cli->nargs == 1 ? &one : NULL);
+	stele_cli_close(s);
 	return err;
 }
 

@@ -24,12 +24,14 @@
 #define PORT_MIN    10240u
 #define PORT_MAX    60999u
 #define WEIGHT      1000u
-#define CLIENT_NAME "dev"
+#define CLIENT_NAME "dev"    /* client.key: every role */
+#define READER_NAME "reader" /* reader.key: looks, stores nothing */
 
 static const char unfinished[] = "dev.unfinished";
 /* Beside the nodes: what is made here, and what the log and its anchors keep. */
-static const char *const own_files[] = {unfinished,  "cluster.json", "client.key",    "root.key",
-                                        "state.key", "log.key",      "anchors.local", "log.head"};
+static const char *const own_files[] = {unfinished,   "cluster.json",  "client.key",
+                                        "root.key",   "state.key",     "log.key",
+                                        "reader.key", "anchors.local", "log.head"};
 #define OWN_FILES (sizeof(own_files) / sizeof(own_files[0]))
 
 static enum stele_err join(char out[STELE_PATH_MAX], const char *dir, const char *name)
@@ -216,12 +218,12 @@ struct making {
 	struct stele_env *env;
 	const struct stele_dev_plan *plan;
 	uint16_t port[STELE_DEV_NODES_MAX];
-	struct stele_keys client, root, state, log;
+	struct stele_keys client, reader, root, state, log;
 	struct stele_map map; /* fields to compose from */
 	struct stele_pool pool[4];
 	struct stele_node_entry node[STELE_DEV_NODES_MAX];
 	struct stele_disk_entry disk[STELE_DEV_NODES_MAX];
-	struct stele_client_entry entry;
+	struct stele_client_entry entry[2];
 };
 
 static enum stele_err save_keys(struct making *m, const char *name, bool tls, bool sign,
@@ -272,10 +274,19 @@ static enum stele_err make_node(struct making *m, uint32_t i)
 		                m->plan->capacity);
 	if (m->plan->heal_s)
 		len += snprintf(ini + len, sizeof(ini) - (size_t)len,
-				"[upkeep]\nheal_seconds = %" PRIu64 "\n", m->plan->heal_s);
+		                "[upkeep]\nheal_seconds = %" PRIu64 "\n", m->plan->heal_s);
 	STELE_TRY(save_text(m, dir, "steled.ini", ini, (size_t)len));
 	m->disk[i] = (struct stele_disk_entry){n->id, 0, WEIGHT, false};
 	return STELE_OK;
+}
+
+static void make_client(struct stele_client_entry *e, const char *name,
+                        const struct stele_keys *keys, uint32_t roles)
+{
+	strcpy(e->name, name);
+	e->tls[e->ntls++] = keys->tls.pub;
+	e->depositor = keys->sign.pub;
+	e->roles = roles;
 }
 
 static enum stele_err make_map(struct making *m)
@@ -304,14 +315,12 @@ static enum stele_err make_map(struct making *m)
 	map->nnodes = (uint16_t)m->plan->nodes;
 	map->disk = m->disk;
 	map->ndisks = m->plan->nodes;
-	strcpy(m->entry.name, CLIENT_NAME);
-	m->entry.tls[m->entry.ntls++] = m->client.tls.pub;
-	m->entry.depositor = m->client.sign.pub;
-	m->entry.roles = STELE_ROLE_WRITER | STELE_ROLE_READER | STELE_ROLE_AUDITOR |
-	                 STELE_ROLE_ADMIN | STELE_ROLE_OFFICER | STELE_ROLE_SEQUENCER |
-	                 STELE_ROLE_SUBMITTER;
-	map->client = &m->entry;
-	map->nclients = 1;
+	make_client(&m->entry[0], CLIENT_NAME, &m->client,
+	            STELE_ROLE_WRITER | STELE_ROLE_READER | STELE_ROLE_AUDITOR | STELE_ROLE_ADMIN |
+	                STELE_ROLE_OFFICER | STELE_ROLE_SEQUENCER | STELE_ROLE_SUBMITTER);
+	make_client(&m->entry[1], READER_NAME, &m->reader, STELE_ROLE_READER);
+	map->client = m->entry;
+	map->nclients = 2;
 	STELE_TRY(stele_map_compose(map, NULL, &m->root.sign, 1, &m->state.sign, &json, &len));
 	enum stele_err err = save_text(m, m->plan->dir, "cluster.json", json, len);
 	free(json);
@@ -326,6 +335,7 @@ static enum stele_err make(struct making *m)
 	STELE_TRY(save_text(m, m->plan->dir, unfinished, mark, (size_t)len));
 	STELE_TRY(choose_ports(m->env, m->plan->nodes, m->port));
 	STELE_TRY(save_keys(m, "client.key", true, true, &m->client));
+	STELE_TRY(save_keys(m, "reader.key", true, true, &m->reader));
 	STELE_TRY(save_keys(m, "root.key", false, true, &m->root));
 	STELE_TRY(save_keys(m, "state.key", false, true, &m->state));
 	STELE_TRY(save_keys(m, "log.key", false, true, &m->log));
@@ -351,6 +361,7 @@ enum stele_err stele_dev_make(struct stele_env *env, const struct stele_dev_plan
 	m->plan = plan;
 	enum stele_err err = make(m);
 	stele_keys_wipe(&m->client);
+	stele_keys_wipe(&m->reader);
 	stele_keys_wipe(&m->root);
 	stele_keys_wipe(&m->state);
 	stele_keys_wipe(&m->log);

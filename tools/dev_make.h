@@ -1,6 +1,7 @@
 /*
  * What `stele dev up` lays out for a new local cluster (docs/layouts.md):
- *   DIR/{cluster.json, client.key, root.key, state.key, log.key, node<N>/{steled.ini, node.key, disk0/}}
+ *   DIR/{cluster.json, client.key, reader.key, root.key, state.key, log.key, node<N>/{steled.ini, node.key, disk0/}}
+ * client.key has every role, reader.key that of a reader alone.
  * A file dev.unfinished is there while it is being made, so that an interrupted run is told from
  * things that are somebody else's; cluster.json comes last.
  */

@@ -2,6 +2,8 @@
 #include "tools/json_out.h"
 
 #include <assert.h>
+#include <stdlib.h>
+#include <string.h>
 
 static enum stele_err dump(struct stele_cli *cli, json_t *value, size_t flags)
 {
@@ -12,19 +14,31 @@ static enum stele_err dump(struct stele_cli *cli, json_t *value, size_t flags)
 	bad |= fputc('\n', cli->out) == EOF;
 	if (bad || ferror(cli->out))
 		return stele_fail(STELE_ERR_IO, "standard output: cannot be written");
-	cli->json_written = true;
 	return STELE_OK;
 }
 
 enum stele_err stele_json_result(struct stele_cli *cli, json_t *value)
 {
 	assert(cli->json && !cli->json_written);
-	return dump(cli, value, JSON_INDENT(2) | JSON_PRESERVE_ORDER);
+	enum stele_err err = dump(cli, value, JSON_INDENT(2) | JSON_PRESERVE_ORDER);
+	cli->json_written = err == STELE_OK;
+	return err;
+}
+
+enum stele_err stele_json_result_of(struct stele_cli *cli, json_t *value, enum stele_err err)
+{
+	char detail[STELE_DETAIL_MAX];
+	stele_detail_copy(detail);
+	if (err != STELE_OK && err != STELE_ERR_DEGRADED)
+		json_object_set_new(value, "error", stele_json_error_value(err, detail));
+	enum stele_err out = stele_json_result(cli, value);
+	return err == STELE_OK ? out : stele_fail(err, "%s", detail);
 }
 
 enum stele_err stele_json_item(struct stele_cli *cli, json_t *value)
 {
 	assert(cli->json);
+	cli->json_lines = true;
 	return dump(cli, value, JSON_COMPACT | JSON_PRESERVE_ORDER);
 }
 
@@ -47,14 +61,50 @@ json_t *stele_json_u64(uint64_t v)
 	                      : json_sprintf("%llu", (unsigned long long)v);
 }
 
+/* How long the UTF-8 character at p is, 0: it is none. */
+static size_t character(const char *p)
+{
+	size_t left = strlen(p);
+	for (size_t n = 1; n <= 4 && n <= left; n++) {
+		json_t *one = json_stringn(p, n);
+		json_decref(one);
+		if (one)
+			return n;
+	}
+	return 0;
+}
+
+json_t *stele_json_text(const char *text)
+{
+	json_t *value = json_string(text);
+	if (value)
+		return value;
+	char *clean = malloc(3 * strlen(text) + 1);
+	size_t len = 0;
+	if (!clean)
+		return NULL;
+	while (*text) {
+		size_t n = character(text);
+		memcpy(clean + len, n ? text : "\xef\xbf\xbd", n ? n : 3);
+		len += n ? n : 3;
+		text += n ? n : 1;
+	}
+	value = json_stringn(clean, len);
+	free(clean);
+	return value;
+}
+
+json_t *stele_json_error_value(enum stele_err err, const char *message)
+{
+	return json_pack("{s:s,s:i,s:o}", "code", stele_err_name(err), "exit",
+	                 stele_err_exit_code(err), "message", stele_json_text(message));
+}
+
 void stele_json_error(struct stele_cli *cli, enum stele_err err, const char *message)
 {
-	json_t *value = json_pack("{s:{s:s,s:i,s:s}}", "error", "code", stele_err_name(err), "exit",
-	                          stele_err_exit_code(err), "message", message);
-	if (!value) /* the message is not UTF-8 */
-		value = json_pack("{s:{s:s,s:i,s:s}}", "error", "code", stele_err_name(err), "exit",
-		                  stele_err_exit_code(err), "message", stele_err_text(err));
+	json_t *value = json_pack("{s:o}", "error", stele_json_error_value(err, message));
 	/* stderr has said it already: there is nobody left to tell that stdout failed too */
-	enum stele_err ignored = stele_json_result(cli, value);
+	enum stele_err ignored =
+	    cli->json_lines ? stele_json_item(cli, value) : stele_json_result(cli, value);
 	(void)ignored;
 }

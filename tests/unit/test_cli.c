@@ -162,7 +162,7 @@ Test(cli, wrong_use)
 	    {"dev", ""},
 	    {"dev down", "stele: there is no command \"dev down\"; see stele dev --help"},
 	    {"dev _", "there is no command \"dev \""},
-	    {"--json put a", "options follow the command"},
+	    {"--wait put a", "options follow the command"},
 	    {"put", "stele put: needs FILE...; see stele put --help"},
 	    {"put a b c d", "stele put: \"d\" is one argument too many"},
 	    {"ledger import", "stele ledger import: needs FILE; see stele ledger import --help"},
@@ -237,16 +237,26 @@ Test(cli, json)
 	cr_assert_eq(json_integer_value(json_object_get(e, "exit")), 4);
 	cr_assert_str_eq(json_string_value(json_object_get(e, "message")), seen.detail);
 	json_decref(v);
-	seen.detail = "not utf-8: \xff";
+	seen.detail = "caf\xc3\xa9, not utf-8: \xff\xc3(\xed\xa0\x80";
 	cr_assert_eq(stele("put a --json"), 4);
 	v = json_loads(out_text, 0, NULL);
-	cr_assert_not_null(v);
+	cr_assert_str_eq(json_string_value(json_object_get(json_object_get(v, "error"), "message")),
+	                 "caf\xc3\xa9, not utf-8: \xef\xbf\xbd\xef\xbf\xbd(\xef\xbf\xbd\xef\xbf"
+	                 "\xbd\xef\xbf\xbd");
 	json_decref(v);
-	/* usage errors too, and only one value ever */
-	cr_assert_eq(stele("put --json"), 2);
-	v = json_loads(out_text, 0, NULL);
-	cr_assert_not_null(json_object_get(v, "error"));
-	json_decref(v);
+	/* usage errors too, wherever --json stands, and only one value ever */
+	static const char *const wrong[] = {"put --json", "putt --json", "put a --nope --json",
+	                                    "--json put a", "dev down --json"};
+	for (size_t i = 0; i < sizeof(wrong) / sizeof(wrong[0]); i++) {
+		cr_assert_eq(stele(wrong[i]), 2);
+		v = json_loads(out_text, 0, NULL);
+		cr_assert_not_null(json_object_get(v, "error"), "%s", wrong[i]);
+		json_decref(v);
+	}
+	cr_assert_eq(stele("put a -- --json"), 4); /* a file of that name */
+	cr_assert_str_eq(out_text, "");
+	cr_assert_eq(stele("put a --pool --json"), 4); /* and a pool */
+	cr_assert_str_eq(out_text, "");
 	cr_assert_eq(stele("short --json"), 3); /* a result, and then a reservation */
 	cr_assert_str_eq(out_text, "{\n  \"margin\": 1\n}\n");
 	assert_one_line("stele short: one copy short");
