@@ -586,7 +586,7 @@ void stele_peer_call(struct stele_peer *p, struct stele_call *call)
 	call->reply_body_len = 0;
 	call->reply_epoch = 0;
 	memset(&call->priv, 0, sizeof(call->priv));
-	call->priv.deadline = now + call->timeout_ns;
+	call->priv.deadline = call->timeout_ns < NEVER - now ? now + call->timeout_ns : NEVER;
 	if (p->closing) {
 		finish(p, call, stele_fail(STELE_ERR_CANCELLED, "%s: closing", p->addr));
 	} else if (p->state == OFF && now < p->retry_at) {

@@ -18,9 +18,9 @@ struct stele_peer_opts {
 	struct stele_transport_factory *transport;
 	const char *addr;                  /* "host:port", copied */
 	struct stele_public_key expect[2]; /* pinned: either key (M7: two while rotating) */
-	uint32_t nexpect;
-	struct stele_hash cluster;   /* for HELLO */
-	uint64_t connect_timeout_ns; /* 0: 1 s */
+	uint32_t nexpect;                  /* 0: any key, for tools that ask who is there */
+	struct stele_hash cluster;         /* for HELLO */
+	uint64_t connect_timeout_ns;       /* 0: 1 s */
 };
 
 struct stele_call {

@@ -17,6 +17,7 @@
 #define CONNS_MAX    1024u
 #define SHAKING_MAX  64u                /* connections before HELLO; more wait in the backlog */
 #define HELLO_NS     5000000000ull      /* from accept to HELLO's reply */
+#define IDLE_NS      900000000000ull    /* without a request: the peer may be gone, unheard */
 #define RETRY_NS     100000000ull       /* after accept failed */
 #define UNSENT_MAX   (16u << 20)        /* of one connection: more, and no request is read */
 #define HEADS_MAX    ((size_t)64 << 20) /* of all requests: more, and the answer is BUSY */
@@ -137,6 +138,15 @@ static void release_session(struct session *n)
 		kick(s);
 }
 
+/* Where nothing is under way, the connection does not stay for ever. */
+static void watch_idle(struct session *n)
+{
+	if (n->state != SERVING)
+		return;
+	uint64_t at = n->inflight ? 0 : stele_env_now(n->server->opts.env) + IDLE_NS;
+	stele_conn_set_deadline(n->conn, at, "idle");
+}
+
 /* The request is over: what it held is given back. Its memory stays. */
 static void settle(struct request *r)
 {
@@ -146,6 +156,7 @@ static void settle(struct request *r)
 	r->pub.nbody = 0;
 	n->server->heads -= r->pub.head_len;
 	n->inflight--;
+	watch_idle(n);
 	release_session(n);
 }
 
@@ -278,6 +289,7 @@ static enum stele_err take_in(struct session *n, const struct stele_frame *f, st
 	};
 	s->heads += f->head_len;
 	n->inflight++;
+	watch_idle(n);
 	*out = r;
 	return STELE_OK;
 }
@@ -416,7 +428,6 @@ static void greet(struct session *n, bool welcome)
 		return;
 	if (welcome) {
 		set_state(n, SERVING);
-		stele_conn_set_deadline(n->conn, 0, NULL);
 		stele_conn_set_paused(n->conn, false);
 	} else {
 		stele_conn_finish(n->conn);
@@ -613,8 +624,11 @@ void stele_server_close(struct stele_server *s, void (*done)(void *ctx), void *c
 	s->done = done;
 	s->done_ctx = ctx;
 	stele_env_cancel(s->opts.env, &s->retry);
-	for (struct session *n = s->sessions; n; n = n->next)
+	for (struct session *n = s->sessions; n; n = n->next) {
 		end_session(n);
+		if (n->conn) /* it may have been lingering */
+			stele_conn_close(n->conn);
+	}
 	s->close =
 	    (struct stele_op){.kind = STELE_OP_CLOSE, .fd = s->fd, .cb = on_closed, .ctx = s};
 	stele_env_submit(s->opts.env, &s->close);

@@ -658,6 +658,23 @@ WIRE_TEST(connections_beyond_the_bound_wait)
 
 /* ---- bytes that no peer of ours sends: plain ones, or TLS would keep them out ---- */
 
+/* The first error reply for a request id in what came (after the claim of 36 bytes); OK: none. */
+static enum stele_err raw_error(const struct raw *w, uint64_t req)
+{
+	size_t at = 36;
+	struct stele_frame f;
+	while (at + STELE_FRAME_LEN <= w->got_len) {
+		cr_assert_eq(stele_frame_decode(w->got + at, &f), STELE_OK);
+		at += STELE_FRAME_LEN;
+		if (at + f.head_len > w->got_len)
+			break;
+		if (f.req == req && f.flags & STELE_FRAME_ERR)
+			return stele_wire_error_decode(w->got + at, f.head_len);
+		at += f.head_len + stele_frame_body(&f);
+	}
+	return STELE_OK;
+}
+
 static void open_hostile(struct rig *r)
 {
 	open_world(r, 2, 8);

@@ -6,7 +6,7 @@
  */
 #include <criterion/criterion.h>
 
-#include "tests/unit/wire_rig.h"
+#include "tests/unit/wire_raw.h"
 
 #define CALLS 60
 #if defined(__SANITIZE_THREAD__) /* one thread: it has nothing to say here */
@@ -251,6 +251,97 @@ Test(wire_sim, calls_end_truthfully)
 	for (uint64_t seed = 1; seed <= seeds; seed++)
 		ok += soak(seed, &log);
 	cr_assert_gt(ok, seeds * 20, "the faults leave something to test: %u", ok);
+}
+
+/* The quiet rig on a simulated network of two machines. */
+static void open_quiet(struct rig *r)
+{
+	cr_assert_eq(stele_sim_create(3, &r->sim), STELE_OK);
+	cr_assert_eq(stele_sim_env(r->sim, "client", &r->cenv), STELE_OK);
+	cr_assert_eq(stele_sim_env(r->sim, "node", &r->env), STELE_OK);
+	rig_up(r, false, 12);
+}
+
+static void close_quiet(struct rig *r, struct stele_peer *p)
+{
+	rig_peer_end(r, p);
+	rig_down(r);
+	stele_env_destroy(r->env);
+	stele_env_destroy(r->cenv);
+	stele_sim_destroy(r->sim);
+}
+
+/* Both sides notice, each by its own means, that the other is not there any more. */
+Test(wire_sim, a_half_open_connection_is_given_up)
+{
+	struct rig r = {0};
+	open_quiet(&r);
+	struct stele_peer *p = rig_peer(&r);
+	cr_assert_eq(rig_do_op(&r, p, OP_PING), STELE_OK);
+	(void)rig_run(&r, NULL, 10000);
+	stele_sim_cut(r.sim, NULL, NULL, true);
+	struct rig_call *c = rig_call(OP_PING, 0, 0), *other = rig_call(OP_PING, 0, 0);
+	c->call.timeout_ns = 1000 * MS;
+	rig_start(p, other);
+	cr_assert_eq(rig_do(&r, p, c), STELE_ERR_TIMEOUT);
+	rig_wait(&r, &other, 1); /* of 30 s: not left waiting on a dead connection */
+	cr_assert_eq(other->call.err, STELE_ERR_CLOSED, "%s", other->call.detail);
+	rig_call_free(c);
+	rig_call_free(other);
+	cr_assert_eq(rig_do_op(&r, p, OP_PING), STELE_ERR_UNAVAILABLE, "no answer to connecting");
+	stele_sim_cut(r.sim, NULL, NULL, false);
+	(void)rig_run(&r, NULL, 300);
+	cr_assert_eq(rig_do_op(&r, p, OP_PING), STELE_OK, "%s", stele_detail());
+	close_quiet(&r, p);
+}
+
+Test(wire_sim, idle_connections_end)
+{
+	struct rig r = {.conns_max = 1};
+	open_quiet(&r);
+	struct stele_peer *p = rig_peer(&r), *q = rig_peer(&r);
+	cr_assert_eq(rig_do_op(&r, p, OP_PING), STELE_OK);
+	struct rig_call *c = rig_call(OP_HOLD, 0, 100);
+	c->call.timeout_ns = 3600000 * MS;
+	rig_start(p, c);
+	(void)rig_run(&r, NULL, 1800000); /* half an hour with a request under way: it stays */
+	rig_answer_held(&r);
+	rig_wait(&r, &c, 1);
+	cr_assert_eq(c->call.err, STELE_OK, "%s", c->call.detail);
+	rig_call_free(c);
+	cr_assert_eq(rig_do_op(&r, q, OP_PING), STELE_ERR_UNAVAILABLE, "the one place is taken");
+	(void)rig_run(&r, NULL, 900000);
+	cr_assert_eq(rig_do_op(&r, q, OP_PING), STELE_OK, "%s", stele_detail());
+	rig_peer_end(&r, q);
+	close_quiet(&r, p);
+}
+
+/* Half a request, or half a handshake, and then nothing. */
+Test(wire_sim, a_silent_peer_is_dropped)
+{
+	struct rig r = {0};
+	uint8_t bytes[512] = {0};
+	open_quiet(&r);
+	for (int way = 0; way < 3; way++) {
+		struct stele_frame f = {
+		    .op = OP_ECHO, .flags = STELE_FRAME_FIRST, .req = 2, .body_left = 12u << 20};
+		size_t len = way == 0 ? 0 : raw_hello(&r, bytes);
+		stele_frame_encode(&f, bytes + len);
+		struct raw *w = raw_open(&r, true);
+		uint64_t before = stele_env_now(r.env);
+		if (way)
+			cr_assert_gt(
+			    raw_send(w, bytes, way == 1 ? len - 1 : len + STELE_FRAME_LEN + 9), 0);
+		cr_assert(raw_ends(w, 60000));
+		uint64_t took = (stele_env_now(r.env) - before) / MS;
+		cr_assert(way < 2 ? took >= 4900 && took < 7000 : took >= 29900 && took < 32000,
+		          "way %d: %u ms", way, (unsigned)took);
+		raw_close(w);
+		cr_assert_eq(stele_buf_pool_free(r.bufs), 12, "its buffers are back");
+	}
+	struct stele_peer *p = rig_peer(&r);
+	cr_assert_eq(rig_do_op(&r, p, OP_PING), STELE_OK);
+	close_quiet(&r, p);
 }
 
 Test(wire_sim, the_same_seed_gives_the_same_events)
