@@ -108,6 +108,18 @@ enum stele_err stele_index_shards(struct stele_kv_iter *it, uint16_t pool,
 	return it->status(it);
 }
 
+enum stele_err stele_index_referenced(struct stele_kv_iter *it, uint16_t pool,
+                                      const struct stele_hash *block, bool *yes)
+{
+	uint8_t k[STELE_INDEX_KEY_MAX];
+	size_t n = stele_index_prefix(STELE_INDEX_ENTRY, pool, block, k), key_len = 0;
+	k[n++] = STELE_ENTRY_REF;
+	it->seek(it, k, n);
+	const uint8_t *key = it->valid(it) ? it->key(it, &key_len) : NULL;
+	*yes = key && key_len > n && memcmp(key, k, n) == 0;
+	return it->status(it);
+}
+
 /* ---- applying ---- */
 
 struct group { /* a kv write that is being put together */

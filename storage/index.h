@@ -60,6 +60,9 @@ STELE_MUST_USE enum stele_err stele_index_get(struct stele_kv *kv, enum stele_in
 STELE_MUST_USE enum stele_err stele_index_shards(struct stele_kv_iter *it, uint16_t pool,
                                                  const struct stele_hash *block, bool good,
                                                  uint64_t *bits);
+/* Does any reference lie beside the block's shards? Uses `it`. */
+STELE_MUST_USE enum stele_err stele_index_referenced(struct stele_kv_iter *it, uint16_t pool,
+                                                     const struct stele_hash *block, bool *yes);
 /* Flags an entry as not readable, or as readable again, if it is still the one that lies at at. */
 STELE_MUST_USE enum stele_err stele_index_mark(struct stele_index *ix,
                                                const struct stele_item_at *at, bool bad);

@@ -333,6 +333,11 @@ static enum stele_err look_up_item(struct stele_store *s, struct stele_wreq *q,
 	it->found = stele_index_get(s->index.kv, STELE_INDEX_ENTRY, &key, &it->old);
 	if (it->found && it->found != STELE_ERR_NOT_FOUND)
 		return it->found;
+	if (it->in->tomb && it->in->unless_referenced && key.kind == STELE_ENTRY_SHARD) {
+		if (!*iter)
+			STELE_TRY(stele_kv_iter_create(s->index.kv, iter));
+		return stele_index_referenced(*iter, key.pool, &key.id, &it->opposite);
+	}
 	if (it->in->tomb)
 		return STELE_OK;
 	if (key.kind == STELE_ENTRY_RECORD || key.kind == STELE_ENTRY_REFUSE) {
@@ -448,9 +453,23 @@ static bool has_shard(struct stele_store *s, const struct stele_witem *it)
 	return bits != 0;
 }
 
+/* Counting what is on its way. A tombstone that is on its way to a reference has not removed it yet. */
+static bool is_referenced(struct stele_store *s, const struct stele_witem *it)
+{
+	const struct stele_key *k = &it->pend.key;
+	const struct stele_pend *p = *bucket(s, k->pool, STELE_ENTRY_REF, &k->id);
+	while (p && (p->tomb || p->key.kind != STELE_ENTRY_REF || p->key.pool != k->pool ||
+	             !stele_hash_equal(&p->key.id, &k->id)))
+		p = p->next;
+	return p || it->opposite;
+}
+
 static enum stele_err resolve_tomb(struct stele_store *s, struct stele_witem *it)
 {
 	const struct stele_pend *p = stele_write_pending(s, &it->pend.key);
+	if (it->in->unless_referenced && it->pend.key.kind == STELE_ENTRY_SHARD &&
+	    is_referenced(s, it))
+		return stele_fail(STELE_ERR_REFUSED, "a reference lies beside that shard");
 	it->at.tomb = true;
 	if (p)
 		it->at.victim_lsn = p->lsn;

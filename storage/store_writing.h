@@ -24,7 +24,7 @@ struct stele_witem {
 	/* from the lookup */
 	enum stele_err found;
 	struct stele_item_at old;
-	bool opposite;   /* RECORD: refused; REFUSE: there is the record */
+	bool opposite;   /* RECORD: refused; REFUSE: there is the record; conditional tomb: a REF */
 	uint64_t shards; /* REF: a bit per shard of its block */
 	/* from resolve */
 	bool skip; /* nothing to write */

@@ -192,6 +192,46 @@ struct race {
 	struct stele_item item;
 };
 
+Test(store, a_shard_is_not_removed_from_beside_a_reference)
+{
+	struct kit k;
+	kit_start(&k, false, true);
+	struct kit_block b;
+	struct stele_hash d1 = kit_hash(1), d2 = kit_hash(2), object = kit_hash(3);
+	kit_block_make(&b, "rs-4-2", 1000, 2);
+	struct stele_item tomb = {.key = kit_key(STELE_ENTRY_SHARD, &b.id, NULL, 3),
+	                          .tomb = true,
+	                          .unless_referenced = true};
+	cr_assert_eq(kit_put(&k, &b, 3, &d1), STELE_OK);
+	cr_assert_eq(kit_write(&k, &tomb, 1, NULL), STELE_ERR_REFUSED, "one in the index");
+	struct stele_key ref = kit_key(STELE_ENTRY_REF, &b.id, &d1, 0);
+	cr_assert_eq(kit_tomb(&k, &ref), STELE_OK);
+	cr_assert_eq(kit_write(&k, &tomb, 1, NULL), STELE_OK);
+	cr_assert_not(kit_have(&k, &tomb.key));
+	/* at the same moment: whichever is second meets the first */
+	for (int round = 0; round < 20; round++) {
+		cr_assert_eq(kit_put(&k, &b, 3, NULL), STELE_OK);
+		struct stele_item item[2] = {{.key = kit_key(STELE_ENTRY_REF, &b.id, &d2, 0),
+		                              .meta = &object,
+		                              .meta_len = sizeof(object)},
+		                             tomb};
+		struct stele_store_write w[2] = {
+		    {.item = &item[round % 2], .n = 1, .cb = kit_write_cb, .ctx = &k},
+		    {.item = &item[1 - round % 2], .n = 1, .cb = kit_write_cb, .ctx = &k}};
+		k.waiting = 2;
+		stele_store_write(k.store, &w[0]);
+		stele_store_write(k.store, &w[1]);
+		kit_run(&k);
+		cr_assert_eq(w[0].err, STELE_OK);
+		cr_assert_eq(w[1].err, round % 2 ? STELE_ERR_NOT_FOUND : STELE_ERR_REFUSED);
+		cr_assert_eq(kit_have(&k, &tomb.key), round % 2 == 0);
+		cr_assert_eq(kit_have(&k, &item[round % 2 == 0 ? 0 : 1].key), round % 2 == 0);
+		cr_assert_eq(kit_tomb(&k, &item[round % 2].key), STELE_OK);
+	}
+	kit_block_free(&b);
+	kit_end(&k);
+}
+
 Test(store, a_record_and_its_refusal_at_the_same_moment_never_both_stand)
 {
 	struct kit k;
