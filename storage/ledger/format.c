@@ -176,6 +176,8 @@ enum stele_format stele_format_detect(const void *front, size_t len, const char 
 {
 	static const uint8_t e2store[8] = {0x65, 0x32};
 	const uint8_t *p = front;
+	if (len == 0) /* front may be NULL then */
+		return STELE_FORMAT_UNKNOWN;
 	if (is_bitcoin_blk(p, len, xor_key))
 		return STELE_FORMAT_BITCOIN_BLK;
 	if (starts(p, len, e2store, sizeof(e2store)))

@@ -1,6 +1,6 @@
 /*
  * The codecs inside chain files, where a file's checksums would keep a fuzzer out: RLP, framed snappy, an EVM
- * block's lists, one Bitcoin block, a segment's index, the text of names. What is accepted is
+ * block's lists, one block of Bitcoin, FISCO BCOS or Fabric, a segment's index, the text of names. What is accepted is
  * canonical or harmless, and nothing outside the input is read.
  *
  * Input: which1, then its bytes.
@@ -11,10 +11,13 @@
 #include "storage/ledger/bitcoin_block.h"
 #include "storage/ledger/segment_index.h"
 #include "tests/fuzz/fuzz.h"
+#include "storage/ledger/format.h"
 #include "tests/unit/evm_fixture.h"
+#include "tests/unit/fabric_fixture.h"
+#include "tests/unit/fisco_fixture.h"
 #include "tests/unit/mined.h"
 
-#define KINDS 6u
+#define KINDS 9u
 
 static size_t seed(uint8_t *out, unsigned kind, struct blob *b)
 {
@@ -101,6 +104,27 @@ size_t fuzz_seed(unsigned i, uint8_t *out)
 	case 4:
 		b = made_index(2 * round + 1);
 		break;
+	case 6:
+	case 7: {
+		struct stele_hash hash;
+		b = fisco_block(
+		    (struct fisco_make){.number = round, .txs = round, .sm3 = round == 2}, &hash);
+		if (kind == 6)
+			break;
+		c = b;
+		b = fisco_payload(round, &hash, &c, (enum fisco_bits)(round % 3));
+		blob_free(&c);
+		break;
+	}
+	case 8: {
+		struct stele_hash parent = {{1}};
+		struct blob e[3] = {fabric_envelope("a", 1), fabric_envelope("a", 2),
+		                    fabric_envelope("a", 3)};
+		b = fabric_block_of(round, &parent, e, 1 + round % 3);
+		for (size_t k = 0; k < 3; k++)
+			blob_free(&e[k]);
+		break;
+	}
 	default:
 		blob_add(&b, round % 2 ? "mainnet-00000-5ec1ffb8.era1" : "eip155:11155111",
 		         round % 2 ? 27 : 15);
@@ -205,10 +229,55 @@ static void try_names(const uint8_t *p, size_t len)
 	(void)!stele_chain_hash_parse(STELE_FAMILY_BITCOIN, text, &h);
 }
 
+static void try_fisco_block(const uint8_t *p, size_t len)
+{
+	static struct stele_fisco_scratch scratch;
+	struct stele_fisco_block b;
+	if (stele_fisco_block_check(&scratch, p, len, &b) == STELE_OK)
+		FUZZ_CHECK(b.signatures_len <= len);
+}
+
+static enum stele_err on_block(void *ctx, const struct stele_found_block *b)
+{
+	size_t *len = ctx;
+	FUZZ_CHECK(b->part[0].offset + b->part[0].length <= *len);
+	return STELE_OK;
+}
+
+/* Under a CRC that holds. */
+static void try_fisco_payload(const uint8_t *p, size_t len)
+{
+	struct blob payload = blob_copy(p, len), file = blob_copy("\0\0\0\1", 4);
+	struct stele_parser_opts opts = {
+	    .format = STELE_FORMAT_FISCO, .on_block = on_block, .ctx = &file.len};
+	struct stele_parser *parser;
+	struct stele_file_facts facts;
+	fisco_record(&file, &payload);
+	FUZZ_CHECK(stele_parser_create(&opts, &parser) == STELE_OK);
+	if (stele_parser_feed(parser, file.p, file.len) == STELE_OK)
+		(void)!stele_parser_finish(parser, &facts);
+	stele_parser_destroy(parser);
+	blob_free(&payload);
+	blob_free(&file);
+}
+
+static void try_fabric(const uint8_t *p, size_t len)
+{
+	struct stele_fabric_block b;
+	uint8_t *out;
+	size_t out_len;
+	if (stele_fabric_block_check(p, len, &b, NULL) != STELE_OK)
+		return;
+	FUZZ_CHECK(b.length <= len);
+	FUZZ_CHECK(stele_fabric_block_proto(p, &b, &out, &out_len) == STELE_OK);
+	free(out);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	static void (*const tries[KINDS])(const uint8_t *, size_t) = {
-	    try_rlp, try_snappy, try_evm, try_bitcoin, try_index, try_names};
+	    try_rlp,   try_snappy,      try_evm,           try_bitcoin, try_index,
+	    try_names, try_fisco_block, try_fisco_payload, try_fabric};
 	if (size > 0)
 		tries[data[0] % KINDS](data + 1, size - 1);
 	return 0;
