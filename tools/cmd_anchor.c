@@ -73,6 +73,16 @@ static void print_line(FILE *out, const struct stele_anchor_line *line)
 	fprintf(out, "state: recorded (local: the operator's word, no proof of time), %s\n", when);
 }
 
+static enum stele_err check_key(struct stele *s, const struct paths *p,
+                                const struct stele_keys *keys)
+{
+	if (memcmp(&stele_map_of(s)->log_key, &keys->sign.pub, sizeof(keys->sign.pub)) != 0)
+		return stele_fail(
+		    STELE_ERR_DENIED,
+		    "%.300s is not the key of this cluster's log: name it with --log-key", p->key);
+	return STELE_OK;
+}
+
 static enum stele_err anchor_with(struct stele_cli *cli, const struct paths *p,
                                   struct stele_env *env, const struct stele_keys *keys)
 {
@@ -89,7 +99,9 @@ static enum stele_err anchor_with(struct stele_cli *cli, const struct paths *p,
 	}
 	stele_bar_start(&bar, cli, "anchor", STELE_BAR_ITEMS);
 	struct stele_progress progress = stele_cli_progress(&bar);
-	err = stele_anchor_now(s, env, &keys->sign, &files, &progress, r);
+	err = check_key(s, p, keys);
+	if (err == STELE_OK)
+		err = stele_anchor_now(s, env, &keys->sign, &files, &progress, r);
 	stele_bar_finish(&bar);
 	if (err == STELE_OK && cli->json)
 		err = stele_json_result(
@@ -205,13 +217,12 @@ static enum stele_err run_status(struct stele_cli *cli)
 /* ---- proof ---- */
 
 static enum stele_err write_proof(struct stele_cli *cli, struct stele_env *env,
-                                  const struct stele_hash *id, const struct stele_proof *proof)
+                                  const struct stele_hash *id, const struct stele_proof *proof,
+                                  const char *target)
 {
 	const char *path = stele_cli_text(cli, "output");
-	char *json, target[STELE_PATH_MAX];
+	char *json;
 	size_t len;
-	if (path)
-		STELE_TRY(stele_local_target(path, target));
 	STELE_TRY(stele_proof_encode(proof, &json, &len));
 	enum stele_err err = STELE_OK;
 	if (path)
@@ -239,10 +250,13 @@ static enum stele_err run_proof(struct stele_cli *cli)
 	struct stele_env *env;
 	struct stele *s;
 	struct stele_hash id;
+	char target[STELE_PATH_MAX];
 	STELE_TRY(find_paths(cli, &p));
 	STELE_TRY(stele_id_parse(cli->arg[0], &id));
 	if (cli->json && !stele_cli_given(cli, "output"))
 		return stele_cli_usage(cli, "with --json say where the proof goes: -o FILE");
+	if (stele_cli_given(cli, "output"))
+		STELE_TRY(stele_local_target(stele_cli_text(cli, "output"), target));
 	STELE_TRY(stele_cli_open(cli, &s));
 	enum stele_err err = stele_env_create(NULL, &env);
 	if (err == STELE_OK) {
@@ -250,7 +264,7 @@ static enum stele_err run_proof(struct stele_cli *cli)
 		err = proof ? stele_anchor_proof(s, env, p.anchors, &id, NULL, proof)
 		            : stele_fail(STELE_ERR_NOMEM, "proof: out of memory");
 		if (err == STELE_OK)
-			err = write_proof(cli, env, &id, proof);
+			err = write_proof(cli, env, &id, proof, target);
 		free(proof);
 		stele_env_destroy(env);
 	}

@@ -47,13 +47,20 @@ static enum stele_err take_lock(struct dev *dev)
 	return STELE_OK;
 }
 
+/* What is wrong with a directory's name is wrong use. */
+static enum stele_err made(enum stele_err err)
+{
+	bool name = err == STELE_ERR_NOT_FOUND || err == STELE_ERR_DENIED || err == STELE_ERR_EXISTS;
+	return name ? stele_wrap(STELE_ERR_USAGE, "--dir") : err;
+}
+
 static enum stele_err open_dir(struct dev *dev, bool create)
 {
 	const char *dir = stele_cli_text(dev->cli, "dir");
 	if (!dir || !*dir)
 		return stele_cli_usage(dev->cli, "needs --dir DIR");
 	if (create)
-		STELE_TRY(stele_file_mkdirs(dev->env, dir, 0755));
+		STELE_TRY(made(stele_file_mkdirs(dev->env, dir, 0755)));
 	char *real = realpath(dir, NULL);
 	if (!real)
 		return stele_fail(STELE_ERR_USAGE, "--dir %s: %s", dir, strerror(errno));

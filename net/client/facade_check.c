@@ -43,7 +43,7 @@ static enum stele_err find_best(struct stele *s, const struct stele_hash *id, st
 	if (!best && m->found.answered < m->found.asked)
 		return stele_fail(STELE_ERR_UNAVAILABLE, "%s", req.detail);
 	if (!best && m->found.nrecords == 0)
-		return stele_fail(STELE_ERR_NOT_FOUND, "no such object");
+		return stele_fail(STELE_ERR_NOT_FOUND, "not found: every disk that could know of it was asked");
 	if (!best)
 		return stele_fail(
 		    STELE_ERR_CORRUPT,

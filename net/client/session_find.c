@@ -166,7 +166,7 @@ static void finish(struct find_job *j)
 		         "%u of the %u disks that may know of it did not answer: %s",
 		         f->asked - f->answered, f->asked, why);
 	else
-		snprintf(req->detail, sizeof(req->detail), "no such object");
+		snprintf(req->detail, sizeof(req->detail), "not found: every disk that could know of it was asked");
 	bool denied = f->asked > 0;
 	for (uint32_t i = 0; i < j->window.n; i++)
 		denied = denied && j->disk[i].err == STELE_ERR_DENIED;

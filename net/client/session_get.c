@@ -65,7 +65,7 @@ static enum stele_err find_verdict(struct stele_find_request *find)
 	if (find->found.answered < find->found.asked)
 		return STELE_ERR_UNAVAILABLE;
 	if (find->found.nrecords == 0) { /* marks alone */
-		snprintf(find->detail, sizeof(find->detail), "no such object");
+		snprintf(find->detail, sizeof(find->detail), "not found: every disk that could know of it was asked");
 		return STELE_ERR_NOT_FOUND;
 	}
 	snprintf(find->detail, sizeof(find->detail),

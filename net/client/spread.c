@@ -234,7 +234,7 @@ void stele_spread_describe(const struct stele_spread *s, char *out, size_t cap)
 {
 	size_t at = 0;
 	const char *sep = all_said(s, STELE_ERR_FULL)     ? "add disks or make room: "
-	                  : all_said(s, STELE_ERR_DENIED) ? "the client's key lacks the role writer: "
+	                  : all_said(s, STELE_ERR_DENIED) ? "this client's key is no writer's there: "
 	                                                  : "";
 	out[0] = '\0';
 	for (uint32_t i = 0; i < s->window.n && at < cap; i++) {
