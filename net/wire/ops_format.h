@@ -13,7 +13,8 @@
 #define STELE_OPCODE_MAP(X)                                                                        \
 	X(HELLO, 1)                                                                                \
 	X(PING, 2)                                                                                 \
-	X(MAP_GET, 3) X(MAP_PUT, 4) X(HAVE, 10) X(SHARD_PUT, 11) X(SHARD_GET, 12) X(REF_ADD, 13)   \
+	X(MAP_GET, 3)                                                                              \
+	X(MAP_PUT, 4) X(HAVE, 10) X(SHARD_PUT, 11) X(SHARD_GET, 12) X(REF_ADD, 13)                 \
 	    X(RECORD_PUT, 20) X(RECORD_GET, 21) X(MARK_ADD, 22) X(RECEIPT, 23) X(REFUSE, 24)       \
 	        X(LIST, 30) X(PG_DIGEST, 31) X(REBUILD, 32) X(KEEP, 33) X(STATUS, 40)              \
 	            X(REPAIR, 41) X(SCRUB, 42) X(REPORT_BAD, 43) X(FEED, 50) X(ANCHOR_NOW, 51)     \
