@@ -351,8 +351,8 @@ static enum stele_err record_rule(const struct stele_parser *p, const uint8_t *v
 	if (!*rule && e->expect == RECORD_VERSION)
 		return stele_fail(STELE_ERR_CORRUPT, "offset 0: not an e2store file");
 	if (*rule && type != e->expect && !ends)
-		return stele_fail(STELE_ERR_CORRUPT, "offset %llu: a %s record where %s belongs",
-		                  at, (*rule)->name, rule_of(e->expect)->name);
+		return stele_fail(STELE_ERR_CORRUPT, "offset %llu: %s record where %s belongs", at,
+		                  (*rule)->name, rule_of(e->expect)->name);
 	if (*rule && length > (*rule)->max)
 		return stele_fail(STELE_ERR_CORRUPT, "offset %llu: a %s record of %u bytes", at,
 		                  (*rule)->name, length);

@@ -53,7 +53,8 @@ STELE_MUST_USE enum stele_err stele_evm_body_check(struct stele_evm_scratch *s,
                                                    const struct stele_evm_body *body,
                                                    uint32_t *tx_count,
                                                    const struct stele_hash **ids);
-/* A block as one RLP list [header, transactions, uncles, withdrawals?] into its header and lists. */
+/* A block as one RLP list [header, transactions, uncles, withdrawals?] into its header and
+ * lists. */
 STELE_MUST_USE enum stele_err stele_evm_split(const struct stele_rlp *block,
                                               struct stele_evm_header *header,
                                               struct stele_evm_body *body);

@@ -53,7 +53,8 @@ static bool read_bytes(struct stele_reader *r, struct bytes *out)
 	return true;
 }
 
-/* The next field of a protobuf message, when it is a byte string. False: the end, another kind (bad). */
+/* The next field of a protobuf message, when it is a byte string. False: the end, another kind
+ * (bad). */
 static bool read_field(struct stele_reader *r, uint64_t *number, struct bytes *out)
 {
 	uint64_t tag;
@@ -246,8 +247,8 @@ static void put_field(struct stele_writer *w, unsigned number, const void *p, si
 	stele_write_bytes(w, p, len);
 }
 
-/* A counted list of byte strings as the message { repeated bytes = 1 }; returns its length. With to NULL it
- * is only measured. */
+/* A counted list of byte strings as the message { repeated bytes = 1 }; returns its length. With
+ * to NULL it is only measured. */
 static size_t put_list(const uint8_t *from, size_t from_len, struct stele_writer *to)
 {
 	struct stele_reader r = stele_reader(from, from_len);

@@ -2,12 +2,12 @@
  * Hyperledger Fabric's blocks as its peers keep them: not protobuf, but uvarint number, DataHash,
  * PreviousHash, envelopes, metadata, each byte string behind its uvarint length (ledgers.md 2).
  *
- * DataHash hashes the envelopes' bare concatenation, so two lists of envelopes can share it. Only lists
- * whose every envelope has one spelling (a payload, then perhaps a signature, nothing else, minimal
- * lengths) are accepted; of those only one has these bytes. Metadata is bound by nothing.
+ * DataHash hashes the envelopes' bare concatenation, so two lists of envelopes can share it. Only
+ * lists whose every envelope has one spelling (a payload, then perhaps a signature, nothing else,
+ * minimal lengths) are accepted; of those only one has these bytes. Metadata is bound by nothing.
  *
- * Source: fabric, common/ledger/blkstorage/block_serialization.go; protoutil/blockutils.go; fabric-protos.
- * Pure. Thread: any.
+ * Source: fabric, common/ledger/blkstorage/block_serialization.go; protoutil/blockutils.go;
+ * fabric-protos. Pure. Thread: any.
  */
 #ifndef STORAGE_LEDGER_FABRIC_H
 #define STORAGE_LEDGER_FABRIC_H
@@ -31,14 +31,15 @@ struct stele_fabric_block {
 	char channel[STELE_FABRIC_CHANNEL_MAX];
 };
 
-/* The block at the start of bytes: the caller decides whether more may follow. ids: its transactions' ids
- * (zeros where one has none that is 64 hex digits), STELE_FABRIC_TXS_MAX of them; NULL: not wanted.
- * CORRUPT names what failed. */
+/* The block at the start of bytes: the caller decides whether more may follow. ids: its
+ * transactions' ids (zeros where one has none that is 64 hex digits), STELE_FABRIC_TXS_MAX of
+ * them; NULL: not wanted. CORRUPT names what failed. */
 STELE_MUST_USE enum stele_err stele_fabric_block_check(const uint8_t *bytes, size_t len,
                                                        struct stele_fabric_block *out,
                                                        struct stele_hash *ids);
 
-/* A checked block as protobuf common.Block: *out is the caller's, to be freed with free(). NOMEM. */
+/* A checked block as protobuf common.Block: *out is the caller's, to be freed with free().
+ * NOMEM. */
 STELE_MUST_USE enum stele_err stele_fabric_block_proto(const uint8_t *bytes,
                                                        const struct stele_fabric_block *block,
                                                        uint8_t **out, size_t *out_len);

@@ -1,6 +1,7 @@
 /*
- * Fabric's blockfile_%06d: blocks behind their uvarint lengths. One block a step. A peer that was killed
- * leaves its last block cut, and drops it when it starts again: so does this, and reports it.
+ * Fabric's blockfile_%06d: blocks behind their uvarint lengths. One block a step. A peer that was
+ * killed leaves its last block cut, and drops it when it starts again: so does this, and reports
+ * it.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -80,7 +81,8 @@ static enum stele_err take_block(struct stele_parser *p, const uint8_t *bytes, s
 	return stele_parser_block(p, &found);
 }
 
-/* The file ends inside a block. Where a whole one stands behind any length, that length is wrong. */
+/* The file ends inside a block. Where a whole one stands behind any length, that length is
+ * wrong. */
 static enum stele_err take_tail(struct stele_parser *p, const uint8_t *view, size_t len,
                                 size_t *used)
 {

@@ -1,13 +1,14 @@
 /*
- * FISCO BCOS 2.x blocks as the ledger's table keeps them: RLP [header, transactions, header hash, signatures,
- * receipts]. Transactions are one string: u32 count, u32 offsets (little-endian, count + 1 of them), their
- * bytes. Both roots are 16-ary trees over RLP(i) || hash(item), as since release 2.2; chains that began
- * before it are refused. The hash is Keccak-256, or SM3 on chains that use the Chinese suite.
+ * FISCO BCOS 2.x blocks as the ledger's table keeps them: RLP [header, transactions, header hash,
+ * signatures, receipts]. Transactions are one string: u32 count, u32 offsets (little-endian, count
+ * + 1 of them), their bytes. Both roots are 16-ary trees over RLP(i) || hash(item), as since
+ * release 2.2; chains that began before it are refused. The hash is Keccak-256, or SM3 on chains
+ * that use the Chinese suite.
  *
  * The sealers' signatures are not in the hash: they are counted, and bound by nothing here.
  *
- * Source: FISCO-BCOS 2.x, libethcore/Block.cpp, libstorage/BinLogHandler.cpp; confirmed on a real file.
- * Pure. Thread: one at a time for a scratch.
+ * Source: FISCO-BCOS 2.x, libethcore/Block.cpp, libstorage/BinLogHandler.cpp; confirmed on a real
+ * file. Pure. Thread: one at a time for a scratch.
  */
 #ifndef STORAGE_LEDGER_FISCO_H
 #define STORAGE_LEDGER_FISCO_H

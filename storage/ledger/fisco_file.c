@@ -1,11 +1,11 @@
 /*
- * FISCO BCOS 2.x binlogs: u32 version 1, then for each block u32 length, payload, u32 CRC-32 (big-endian; the
- * length counts payload and CRC). The payload is what the block changed in every table; the one called
- * _sys_hash_2_block_ holds the block itself. One record a step.
+ * FISCO BCOS 2.x binlogs: u32 version 1, then for each block u32 length, payload, u32 CRC-32
+ * (big-endian; the length counts payload and CRC). The payload is what the block changed in every
+ * table; the one called _sys_hash_2_block_ holds the block itself. One record a step.
  *
- * How entries say which fields they have changed over releases (nothing, a bit for each field with or
- * without the three of the system's): the first way in which a payload comes out even is taken. That
- * is safe, as the block that is found proves itself.
+ * How entries say which fields they have changed over releases (nothing, a bit for each field with
+ * or without the three of the system's): the first way in which a payload comes out even is taken.
+ * That is safe, as the block that is found proves itself.
  */
 #include <stdlib.h>
 #include <zlib.h>

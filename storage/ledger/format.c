@@ -131,8 +131,8 @@ static bool is_rlp_gzip(const uint8_t *p, size_t len)
 	return is_rlp_block(front, stele_gunzip_peek(p, len, front, sizeof(front)));
 }
 
-/* A Fabric block: length, number, DataHash, PreviousHash (none in block 0), envelopes that begin with a
- * payload. */
+/* A Fabric block: length, number, DataHash, PreviousHash (none in block 0), envelopes that begin
+ * with a payload. */
 static bool is_fabric(const uint8_t *p, size_t len)
 {
 	struct stele_reader r = stele_reader(p, len);
@@ -148,7 +148,8 @@ static bool is_fabric(const uint8_t *p, size_t len)
 	       n <= STELE_FABRIC_TXS_MAX && envelope < total && stele_read_u8(&r) == 0x0a && !r.bad;
 }
 
-/* A FISCO BCOS binlog: version 1, and a record that begins with a table whose columns end in the system's. */
+/* A FISCO BCOS binlog: version 1, and a record that begins with a table whose columns end in the
+ * system's. */
 static bool is_fisco(const uint8_t *p, size_t len)
 {
 	if (len < 21 || stele_be32(p) != 1 || stele_be32(p + 4) > STELE_FISCO_BLOCK_MAX)
@@ -162,7 +163,8 @@ static bool is_fisco(const uint8_t *p, size_t len)
 	       memcmp(p + fields + 4 + n - (sizeof(system) - 1), system, sizeof(system) - 1) == 0;
 }
 
-/* A Bitcoin header with work that nobody does by chance: at least signet's, or regtest's own nBits. */
+/* A Bitcoin header with work that nobody does by chance: at least signet's, or regtest's own
+ * nBits. */
 static bool is_bitcoin_raw(const uint8_t *p, size_t len)
 {
 	const uint32_t signet = 0x1e0377ae, regtest = 0x207fffff;

@@ -39,7 +39,8 @@ static enum stele_err feed_some(struct stele_gunzip *g, const uint8_t *bytes, un
 		if (g->z.avail_in)
 			g->inside = true;
 		int code = inflate(&g->z, Z_NO_FLUSH);
-		/* what came before an error goes out first: pieces of any size give the same bytes */
+		/* what came before an error goes out first: pieces of any size give the same
+		 * bytes */
 		size_t got = STELE_GUNZIP_PIECE - g->z.avail_out;
 		if (got)
 			STELE_TRY(g->sink(g->ctx, g->piece, got));

@@ -1,6 +1,6 @@
 /*
- * Inflates a gzip stream (RFC 1952, one member or several) as it comes, in pieces of bounded size. What
- * the format leaves open (time, operating system, name) is not looked at.
+ * Inflates a gzip stream (RFC 1952, one member or several) as it comes, in pieces of bounded size.
+ * What the format leaves open (time, operating system, name) is not looked at.
  *
  * Thread: one at a time.
  */

@@ -1,6 +1,6 @@
 /*
- * `geth export`: blocks as RLP [header, transactions, uncles, withdrawals?], one after another and each
- * the next one's parent. One block a step. Without receipts: receiptsRoot stays unchecked.
+ * `geth export`: blocks as RLP [header, transactions, uncles, withdrawals?], one after another and
+ * each the next one's parent. One block a step. Without receipts: receiptsRoot stays unchecked.
  */
 #include <stdlib.h>
 

@@ -1,7 +1,7 @@
 /*
- * The codecs inside chain files, where a file's checksums would keep a fuzzer out: RLP, framed snappy, an EVM
- * block's lists, one block of Bitcoin, FISCO BCOS or Fabric, a segment's index, the text of names. What is accepted is
- * canonical or harmless, and nothing outside the input is read.
+ * The codecs inside chain files, where a file's checksums would keep a fuzzer out: RLP, framed
+ * snappy, an EVM block's lists, one block of Bitcoin, FISCO BCOS or Fabric, a segment's index, the
+ * text of names. What is accepted is canonical or harmless, and nothing outside the input is read.
  *
  * Input: which1, then its bytes.
  */

@@ -1,7 +1,7 @@
 /*
- * Parsers of chain files, whole: whatever the bytes, a parse ends in blocks or in one line that says what
- * is wrong; the pieces it is given in and a key over it change nothing; what it reports lies in the
- * file, in order, and comes back out as the block that was reported.
+ * Parsers of chain files, whole: whatever the bytes, a parse ends in blocks or in one line that
+ * says what is wrong; the pieces it is given in and a key over it change nothing; what it reports
+ * lies in the file, in order, and comes back out as the block that was reported.
  *
  * Input: format1 key1 piece1, then the file.
  */
@@ -91,7 +91,7 @@ size_t fuzz_seed(unsigned i, uint8_t *out)
 {
 	uint8_t zero[200] = {0};
 	struct stele_miner_opts opts = {.seed = i, .block_len = 1800, .legacy = i == 1};
-	struct blob file = {0};
+	struct blob file = {0}, again;
 	switch (i) {
 	case 0:
 	case 1:
@@ -104,8 +104,10 @@ size_t fuzz_seed(unsigned i, uint8_t *out)
 	case 3: /* a gap and a torn frame */
 		file = mined_ends(opts, 6, 4);
 		blob_add(&file, "left by a crash", 15);
-		blob_add(&file, file.p, 200);
-		blob_add(&file, file.p, 400);
+		again = blob_copy(file.p, 400);
+		blob_add(&file, again.p, 200);
+		blob_add(&file, again.p, 400);
+		blob_free(&again);
 		return seed(out, STELE_FORMAT_BITCOIN_BLK, 0, 30, &file);
 	case 4:
 		file = made_era1(5);

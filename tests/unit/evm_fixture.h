@@ -1,6 +1,6 @@
 /*
- * EVM blocks and era1 files made for tests: consistent in every hash, with transactions and receipts of
- * both kinds, uncles and (if wanted) withdrawals. Nobody mined them.
+ * EVM blocks and era1 files made for tests: consistent in every hash, with transactions and
+ * receipts of both kinds, uncles and (if wanted) withdrawals. Nobody mined them.
  */
 #ifndef TESTS_UNIT_EVM_FIXTURE_H
 #define TESTS_UNIT_EVM_FIXTURE_H

@@ -1,4 +1,5 @@
-/* Fabric block files made for tests and fuzz targets: consistent in every hash, signed by nobody. */
+/* Fabric block files made for tests and fuzz targets: consistent in every hash, signed by
+ * nobody. */
 #ifndef TESTS_UNIT_FABRIC_FIXTURE_H
 #define TESTS_UNIT_FABRIC_FIXTURE_H
 

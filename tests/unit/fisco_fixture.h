@@ -1,4 +1,5 @@
-/* FISCO BCOS binlogs made for tests and fuzz targets: consistent in every hash, sealed by nobody. */
+/* FISCO BCOS binlogs made for tests and fuzz targets: consistent in every hash, sealed by
+ * nobody. */
 #ifndef TESTS_UNIT_FISCO_FIXTURE_H
 #define TESTS_UNIT_FISCO_FIXTURE_H
 
@@ -30,7 +31,8 @@ static inline void put_string(struct blob *out, const void *p, size_t len)
 	blob_add(out, p, len);
 }
 
-/* The tree by its definition: groups of 16 of what is below, hashed until one is left, and that hashed. */
+/* The tree by its definition: groups of 16 of what is below, hashed until one is left, and that
+ * hashed. */
 static inline void fisco_model_root(const struct stele_hash *ids, size_t n, bool sm3,
                                     struct stele_hash *root)
 {

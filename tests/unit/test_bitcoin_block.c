@@ -1,6 +1,6 @@
-/* Goal: everything that a Bitcoin block's hash binds is checked, on real blocks and on mined ones with
- * witnesses: any changed bit, doubled transactions (CVE-2012-2459), witnesses taken out or in, second
- * encodings of numbers, work that is too easy. */
+/* Goal: everything that a Bitcoin block's hash binds is checked, on real blocks and on mined
+ * ones with witnesses: any changed bit, doubled transactions (CVE-2012-2459), witnesses taken
+ * out or in, second encodings of numbers, work that is too easy. */
 #include "storage/ledger/bitcoin_block.h"
 #include "tests/unit/ledger_fixture.h"
 
@@ -130,8 +130,9 @@ static void plain_root(const struct blob *b, struct stele_hash *root)
 	*root = level[0];
 }
 
-/* A megabyte, 1,557 transactions. The copy at hand when this was written is damaged behind its header
- * (its transactions do not hash to its Merkle root): then that must be what it is refused for. */
+/* A megabyte, 1,557 transactions. The copy at hand when this was written is damaged behind its
+ * header (its transactions do not hash to its Merkle root): then that must be what it is refused
+ * for. */
 Test(bitcoin_block, raw_mainnet_block)
 {
 	struct blob b = data_file("bitcoin/mainnet-413567.raw");
@@ -183,8 +184,8 @@ Test(bitcoin_block, doubled_transactions_are_refused)
 	cr_assert_eq(n, 213u);
 	cr_assert_eq(check(b.p, b.len, "bitcoin", &out), STELE_OK);
 	cr_assert_eq(out.tx_count, 213u);
-	/* 213 = 1 + 4 * 53: doubling the last one, or the last 1 + 4 (rounded up) at a higher level,
-	 * keeps the root: CVE-2012-2459 */
+	/* 213 = 1 + 4 * 53: doubling the last one, or the last 1 + 4 (rounded up) at a higher
+	 * level, keeps the root: CVE-2012-2459 */
 	struct blob twice = blob_copy(b.p, b.len);
 	blob_add(&twice, b.p + place[n - 1].at, place[n - 1].len);
 	twice.p[80] = (uint8_t)(n + 1);

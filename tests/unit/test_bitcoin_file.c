@@ -1,6 +1,6 @@
-/* Goal: the facts of real blk*.dat files; the same events from any pieces and through any xor key; gaps, torn
- * frames, zeros and padding reported at their places; every damage to a frame or a block refused, with
- * the block and the offset in one line. */
+/* Goal: the facts of real blk*.dat files; the same events from any pieces and through any xor
+ * key; gaps, torn frames, zeros and padding reported at their places; every damage to a frame or
+ * a block refused, with the block and the offset in one line. */
 #include "storage/ledger/chain_link.h"
 #include "tests/unit/ledger_fixture.h"
 
@@ -442,7 +442,8 @@ Test(bitcoin_file, gaps_that_hide_a_block_do_not_close)
 	    mined_file((struct stele_miner_opts){.seed = 12, .block_len = 3000}, 105);
 	size_t at[200];
 	frames(&file, at, 200);
-	/* frame and header of block 50 gone: nothing says a block was there, but 51 lacks its parent */
+	/* frame and header of block 50 gone: nothing says a block was there, but 51 lacks its
+	 * parent */
 	memset(file.p + at[50], 0xee, 100);
 	struct seen s;
 	struct stele_link_result r;
@@ -470,7 +471,8 @@ Test(bitcoin_file, hostile_frames_cost_a_bounded_time)
 	struct blob block = mined_file((struct stele_miner_opts){.seed = 2}, 103), file = {0};
 	size_t at[200];
 	frames(&block, at, 200);
-	/* a long good block with a bad last byte, and inside of it starts of such frames everywhere */
+	/* a long good block with a bad last byte, and inside of it starts of such frames
+	 * everywhere */
 	blob_add(&file, block.p, at[102]);
 	size_t len = stele_le32(block.p + at[102] + 4);
 	for (int i = 0; i < 400; i++) {

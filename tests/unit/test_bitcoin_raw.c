@@ -1,5 +1,5 @@
-/* Goal: a file that is one block is read as that block, in any pieces; anything before, behind or wrong in it
- * is refused; only headers with work pass for one. */
+/* Goal: a file that is one block is read as that block, in any pieces; anything before, behind
+ * or wrong in it is refused; only headers with work pass for one. */
 #include "tests/unit/ledger_fixture.h"
 
 static const struct stele_parser_opts raw = {.format = STELE_FORMAT_BITCOIN_RAW};

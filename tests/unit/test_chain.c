@@ -1,5 +1,5 @@
-/* Goal: every name finds its chain; Bitcoin's genesis hashes follow from their headers; a hash is shown and
- * read as its family does; a fork's block is refused with the fork's name. */
+/* Goal: every name finds its chain; Bitcoin's genesis hashes follow from their headers; a hash
+ * is shown and read as its family does; a fork's block is refused with the fork's name. */
 #include "storage/ledger/bitcoin_block.h"
 #include "tests/unit/ledger_fixture.h"
 

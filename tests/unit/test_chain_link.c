@@ -1,5 +1,6 @@
-/* Goal: heights, stale branches, duplicates and missing parents come out right whatever the order of the blocks,
- * checked against a plain model on random trees; a forged tree is refused; judging a file with gaps. */
+/* Goal: heights, stale branches, duplicates and missing parents come out right whatever the
+ * order of the blocks, checked against a plain model on random trees; a forged tree is refused;
+ * judging a file with gaps. */
 #include "storage/ledger/chain_link.h"
 #include "tests/unit/ledger_fixture.h"
 
@@ -93,7 +94,8 @@ Test(chain_link, nothing_and_one)
 Test(chain_link, work_decides_and_then_who_was_first)
 {
 	struct stele_link_result r;
-	/* 0 - 1 - 2 - 3, and from 1 two other branches: 4 - 5 as long as 2 - 3 but later, 6 harder */
+	/* 0 - 1 - 2 - 3, and from 1 two other branches: 4 - 5 as long as 2 - 3 but later, 6
+	 * harder */
 	struct stele_link_block b[] = {block(0, 0, BITS), block(1, 0, BITS), block(2, 1, BITS),
 	                               block(3, 2, BITS), block(4, 1, BITS), block(5, 4, BITS)};
 	link_all(b, 6, 0, &r);
@@ -104,7 +106,8 @@ Test(chain_link, work_decides_and_then_who_was_first)
 	link_all(harder, 7, 0, &r);
 	cr_assert(harder[2].stale && harder[3].stale && harder[5].stale && !harder[6].stale);
 	cr_assert(r.last_height == 2 && r.stale == 4);
-	/* the longer branch's third block is stale with its parents, though nobody else is that high */
+	/* the longer branch's third block is stale with its parents, though nobody else is that
+	 * high */
 	cr_assert(harder[3].stale);
 }
 
@@ -264,8 +267,8 @@ Test(chain_link, random_trees_in_random_order)
 				highest = h;
 			best += b[i].linked && !b[i].stale;
 		}
-		/* equal work for each block: the best branch is the highest, one block a height, each
-		 * the parent of the next */
+		/* equal work for each block: the best branch is the highest, one block a height,
+		 * each the parent of the next */
 		cr_assert(r.linked == linked && r.last_height == highest && r.contiguous);
 		cr_assert(best == highest + 1 && r.stale == linked - best);
 		unsigned at[401] = {0};

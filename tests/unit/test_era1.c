@@ -1,6 +1,6 @@
-/* Goal: the facts of real era1 files and their link; any changed, missing or moved byte is refused with its
- * block and offset, or changes nothing that comes out (the compressed form is not bound); files made here
- * cover what those epochs lack: transactions, receipts, uncles. */
+/* Goal: the facts of real era1 files and their link; any changed, missing or moved byte is
+ * refused with its block and offset, or changes nothing that comes out (the compressed form is
+ * not bound); files made here cover what those epochs lack: transactions, receipts, uncles. */
 #include "tests/unit/evm_fixture.h"
 #include "tests/unit/ledger_fixture.h"
 
@@ -305,15 +305,15 @@ Test(era1, records_out_of_order_or_of_wrong_size)
 	c = blob_copy(r.file.p, body);
 	blob_add(&c, r.file.p + body, record_at(&r.file, 3) - body);
 	blob_add(&c, r.file.p + body, r.file.len - body);
-	refused(&c, NULL, "a body record where receipts belongs");
+	refused(&c, NULL, "body record where receipts belongs");
 	blob_free(&c);
 	c = blob_copy(r.file.p, 8);
 	blob_add(&c, r.file.p + body, r.file.len - body);
-	refused(&c, NULL, "a body record where header belongs");
+	refused(&c, NULL, "body record where header belongs");
 	blob_free(&c);
 	c = blob_copy(r.file.p, record_at(&r.file, 8));
 	blob_add(&c, r.file.p + accumulator, r.file.len - accumulator);
-	refused(&c, NULL, "a accumulator record where total difficulty belongs");
+	refused(&c, NULL, "accumulator record where total difficulty belongs");
 	blob_free(&c);
 	c = blob_copy(r.file.p, record_at(&r.file, 9));
 	blob_add(&c, r.file.p + accumulator, r.file.len - accumulator);
@@ -336,7 +336,7 @@ Test(era1, records_out_of_order_or_of_wrong_size)
 	struct stele_hash leaf[1];
 	c = blob_copy(r.file.p, 8);
 	era1_end(&c, 0, 0, NULL, leaf);
-	refused(&c, NULL, "a accumulator record where header belongs");
+	refused(&c, NULL, "accumulator record where header belongs");
 	blob_free(&c);
 	c = blob_copy("\x65\x33\0\0\0\0\0\0", 8);
 	refused(&c, NULL, "not an e2store file");

@@ -1,5 +1,6 @@
-/* Goal: each list of an EVM block is held against its own root in the header, in both item forms; a header's
- * fields have their forms, and fields of forks to come are let pass; the blocks of a client's test chain hold. */
+/* Goal: each list of an EVM block is held against its own root in the header, in both item
+ * forms; a header's fields have their forms, and fields of forks to come are let pass; the
+ * blocks of a client's test chain hold. */
 #include "tests/unit/evm_fixture.h"
 #include "tests/unit/ledger_fixture.h"
 

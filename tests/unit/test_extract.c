@@ -1,5 +1,5 @@
-/* Goal: for every block of every file at hand, its parts give back the block, bound to its hash; parts of another
- * block, changed bytes, a wrong key or a missing part are refused. */
+/* Goal: for every block of every file at hand, its parts give back the block, bound to its hash;
+ * parts of another block, changed bytes, a wrong key or a missing part are refused. */
 #include "storage/ledger/extract.h"
 #include "tests/unit/evm_fixture.h"
 #include "tests/unit/ledger_fixture.h"

@@ -1,5 +1,6 @@
-/* Goal: whatever the pieces, a step sees the same units at the same offsets, plain or through a key; what
- * is kept stays in proportion to what a step asks for; errors and the end reach the caller. */
+/* Goal: whatever the pieces, a step sees the same units at the same offsets, plain or through a
+ * key; what is kept stays in proportion to what a step asks for; errors and the end reach the
+ * caller. */
 #include "storage/ledger/feeder.h"
 #include "tests/unit/ledger_fixture.h"
 

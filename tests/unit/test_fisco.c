@@ -1,5 +1,6 @@
-/* Goal: the facts of a real FISCO BCOS binlog; each block's lists held against its header, under both hash
- * suites and in all forms that entries had; anything else changed fails the CRC-32 or the links. */
+/* Goal: the facts of a real FISCO BCOS binlog; each block's lists held against its header, under
+ * both hash suites and in all forms that entries had; anything else changed fails the CRC-32 or
+ * the links. */
 #include "storage/ledger/extract.h"
 #include "tests/unit/fisco_fixture.h"
 #include "tests/unit/ledger_fixture.h"

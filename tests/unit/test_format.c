@@ -1,5 +1,6 @@
-/* Goal: detection reads nothing outside the bytes given and takes no noise for a ledger; whatever length a file
- * claims, a parser holds what came and no more than its stated limit; formats without a parser say so. */
+/* Goal: detection reads nothing outside the bytes given and takes no noise for a ledger;
+ * whatever length a file claims, a parser holds what came and no more than its stated limit;
+ * formats without a parser say so. */
 #include <malloc.h>
 
 #include "tests/unit/evm_fixture.h"
@@ -109,7 +110,8 @@ static size_t allocated(void)
 	return m.uordblks + m.hblkhd;
 }
 
-/* The front of a file that says the longest thing that its format lets it say, and then only bytes. */
+/* The front of a file that says the longest thing that its format lets it say, and then only
+ * bytes. */
 static struct blob longest(enum stele_format format)
 {
 	struct blob b = {0};

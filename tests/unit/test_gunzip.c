@@ -1,5 +1,5 @@
-/* Goal: a gzip stream inflates to the same bytes whatever its pieces and members; a cut or changed stream is
- * refused, but for the header fields that say nothing about the content. */
+/* Goal: a gzip stream inflates to the same bytes whatever its pieces and members; a cut or
+ * changed stream is refused, but for the header fields that say nothing about the content. */
 #include "storage/ledger/gunzip.h"
 #include "tests/unit/ledger_fixture.h"
 

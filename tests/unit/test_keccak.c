@@ -1,5 +1,6 @@
-/* Goal: Keccak-256 with the original padding, at every seam of its 136-byte rate and in any pieces. The
- * vectors come from an implementation written apart from this one, from the Keccak reference. */
+/* Goal: Keccak-256 with the original padding, at every seam of its 136-byte rate and in any
+ * pieces. The vectors come from an implementation written apart from this one, from the Keccak
+ * reference. */
 #include "storage/ledger/keccak.h"
 #include "tests/unit/ledger_fixture.h"
 

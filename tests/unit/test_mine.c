@@ -1,5 +1,6 @@
-/* Goal: what is mined is what bitcoind would accept, as far as a file can show it: subsidies, mature coins spent
- * once, heights in coinbases, legal weight, and the same bytes from the same seed. */
+/* Goal: what is mined is what bitcoind would accept, as far as a file can show it: subsidies,
+ * mature coins spent once, heights in coinbases, legal weight, and the same bytes from the same
+ * seed. */
 #include "storage/ledger/bitcoin_block.h"
 #include "storage/ledger/chain_link.h"
 #include "tests/unit/ledger_fixture.h"
@@ -150,7 +151,8 @@ Test(mine, coins_subsidies_and_heights_are_legal)
 				reward[height] = out;
 				continue;
 			}
-			/* the first spends a coinbase 100 blocks deep, each next the one before it */
+			/* the first spends a coinbase 100 blocks deep, each next the one before
+			 * it */
 			const struct coin *from = i == 1 ? &reward[height - 100] : &chain;
 			cr_assert_eq(memcmp(in.outpoint, from->txid.b, 32), 0);
 			cr_assert_eq(stele_le32(in.outpoint + 32), 0u);

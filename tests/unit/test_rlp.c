@@ -1,5 +1,5 @@
-/* Goal: every canonical item is read, and nothing else: each value has one encoding (checked against a
- * small encoder of the yellow paper's definition), and no read leaves the bytes given. */
+/* Goal: every canonical item is read, and nothing else: each value has one encoding (checked
+ * against a small encoder of the yellow paper's definition), and no read leaves the bytes given. */
 #include "storage/ledger/rlp.h"
 #include "tests/unit/ledger_fixture.h"
 

@@ -1,5 +1,5 @@
-/* Goal: the facts of a real export, plain and gzipped; every bit of a short one bound to its block's hash, and
- * that hash to the next block; blocks that do not follow are refused. */
+/* Goal: the facts of a real export, plain and gzipped; every bit of a short one bound to its
+ * block's hash, and that hash to the next block; blocks that do not follow are refused. */
 #include <zlib.h>
 
 #include "storage/ledger/extract.h"

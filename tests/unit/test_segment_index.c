@@ -1,5 +1,6 @@
-/* Goal: what goes into an index comes out by number, height and hash, whatever the order it was given in; bytes
- * are as documented (a golden head); any changed byte is refused, or changes a value that get checks again. */
+/* Goal: what goes into an index comes out by number, height and hash, whatever the order it was
+ * given in; bytes are as documented (a golden head); any changed byte is refused, or changes a
+ * value that get checks again. */
 #include "storage/ledger/segment_index.h"
 #include "tests/unit/ledger_fixture.h"
 
@@ -46,7 +47,8 @@ static struct blob encode(const struct stele_index_head *h, const struct stele_h
 	return b;
 }
 
-/* Entries 1..n, a chain, with stale ones at every tenth height, and some unlinked, in random order. */
+/* Entries 1..n, a chain, with stale ones at every tenth height, and some unlinked, in random
+ * order. */
 static size_t sample(struct stele_index_entry *e, size_t n, uint64_t seed)
 {
 	size_t count = 0;

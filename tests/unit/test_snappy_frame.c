@@ -1,5 +1,5 @@
-/* Goal: framed snappy comes back as it went in; a changed byte is refused or changes nothing; lengths are
- * held to their bounds before anything is inflated. */
+/* Goal: framed snappy comes back as it went in; a changed byte is refused or changes nothing;
+ * lengths are held to their bounds before anything is inflated. */
 #include "storage/base/crc.h"
 #include "storage/ledger/snappy_frame.h"
 #include "tests/unit/ledger_fixture.h"
@@ -73,8 +73,8 @@ Test(snappy_frame, a_changed_bit_is_refused_or_changes_nothing)
 		same += err == STELE_OK;
 		blob_free(&back);
 	}
-	/* copies from elsewhere in the zeros give the same bytes, and a chunk of a type that is to be
-	 * skipped is skipped: such bits exist, and are few */
+	/* copies from elsewhere in the zeros give the same bytes, and a chunk of a type that is
+	 * to be skipped is skipped: such bits exist, and are few */
 	cr_assert_lt(same, 40u);
 	for (size_t cut = 0; cut < frame.len; cut++) {
 		struct blob part = {.p = frame.p, .len = cut}, back;

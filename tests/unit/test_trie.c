@@ -1,5 +1,6 @@
-/* Goal: the root of an ordered list equals the yellow paper's definition, checked against a plain trie
- * over (key, value) pairs for every list length around the places where keys change their form. */
+/* Goal: the root of an ordered list equals the yellow paper's definition, checked against a
+ * plain trie over (key, value) pairs for every list length around the places where keys change
+ * their form. */
 #include "storage/ledger/keccak.h"
 #include "storage/ledger/rlp.h"
 #include "storage/ledger/trie.h"
