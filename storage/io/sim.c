@@ -339,7 +339,7 @@ static void fire_post(struct stele_sim *sim, struct sim_event *event)
 
 static void post(struct stele_env *base, struct stele_msg *msg)
 {
-	stele_sim_schedule(env_of(base)->sim, 0, fire_post, msg);
+	stele_sim_schedule(env_of(base)->sim, 0, fire_post, msg)->env = env_of(base);
 }
 
 static uint64_t now(struct stele_env *base)
@@ -485,11 +485,27 @@ static void end_process(struct sim_env *env, bool power)
 	env->dead = true;
 }
 
+static void machine_stop(struct stele_sim *sim, struct sim_machine *machine, bool stopped)
+{
+	if (machine->stopped == stopped)
+		return;
+	stele_sim_note(sim, machine, SIM_NOTE_STOP, stopped, 0);
+	machine->stopped = stopped;
+	if (!stopped)
+		stele_sim_release(sim, machine);
+}
+
+void stele_sim_stop(struct stele_sim *sim, const char *machine, bool stopped)
+{
+	machine_stop(sim, machine_get(sim, machine), stopped);
+}
+
 static void end_machine(struct stele_sim *sim, const char *name, bool power)
 {
 	struct sim_machine *machine = machine_find(sim, name);
 	if (!machine)
 		return;
+	machine_stop(sim, machine, false);
 	stele_sim_note(sim, machine, power ? SIM_NOTE_CRASH : SIM_NOTE_KILL, 0, 0);
 	for (struct sim_env *env = sim->envs; env; env = env->next) {
 		if (env->machine == machine)
@@ -578,7 +594,15 @@ bool stele_sim_step(struct stele_sim *sim)
 	struct sim_event *event = stele_sim_pop(sim);
 	if (!event)
 		return false;
+	if (event->held) { /* only what stopped machines wait for is left */
+		stele_sim_hold(sim, event);
+		return false;
+	}
 	sim->now = event->at;
+	if (event->env && event->env->machine->stopped) {
+		stele_sim_hold(sim, event);
+		return true;
+	}
 	event->fire(sim, event);
 	free(event);
 	return true;

@@ -48,6 +48,9 @@ STELE_MUST_USE enum stele_err stele_sim_env(struct stele_sim *sim, const char *m
 void stele_sim_crash(struct stele_sim *sim, const char *machine);
 /* kill -9: the process dies, what it wrote reaches the disk. */
 void stele_sim_kill(struct stele_sim *sim, const char *machine);
+/* SIGSTOP and SIGCONT: a stopped machine's processes do nothing, the network goes on, time passes; then they find what has
+ * happened meanwhile, in its order: what arrived before a timer was due comes before it. A stopped one can be killed. */
+void stele_sim_stop(struct stele_sim *sim, const char *machine, bool stopped);
 /* Cuts and heals the network between two machines (one way); NULL: every machine. What is sent
  * over a cut arrives when it heals; until then nobody is told. */
 void stele_sim_cut(struct stele_sim *sim, const char *from, const char *to, bool cut);

@@ -42,9 +42,7 @@ static void settle(struct stele_sim *sim, uint32_t i)
 	put(sim, i, event);
 }
 
-struct sim_event *stele_sim_schedule(struct stele_sim *sim, uint64_t delay_ns,
-                                     void (*fire)(struct stele_sim *sim, struct sim_event *event),
-                                     void *owner)
+static void enqueue(struct stele_sim *sim, struct sim_event *event)
 {
 	if (sim->events_n == sim->events_cap) {
 		uint32_t cap = sim->events_cap ? 2 * sim->events_cap : 64;
@@ -53,13 +51,20 @@ struct sim_event *stele_sim_schedule(struct stele_sim *sim, uint64_t delay_ns,
 			abort();
 		sim->events_cap = cap;
 	}
+	put(sim, sim->events_n++, event);
+	settle(sim, event->heap);
+}
+
+struct sim_event *stele_sim_schedule(struct stele_sim *sim, uint64_t delay_ns,
+                                     void (*fire)(struct stele_sim *sim, struct sim_event *event),
+                                     void *owner)
+{
 	struct sim_event *event = stele_sim_alloc(sizeof(*event));
 	event->at = delay_ns < UINT64_MAX - sim->now ? sim->now + delay_ns : UINT64_MAX;
 	event->seq = sim->seq++;
 	event->fire = fire;
 	event->owner = owner;
-	put(sim, sim->events_n++, event);
-	settle(sim, event->heap);
+	enqueue(sim, event);
 	return event;
 }
 
@@ -86,6 +91,30 @@ void stele_sim_unschedule(struct stele_sim *sim, struct sim_event *event)
 {
 	dequeue(sim, event);
 	free(event);
+}
+
+/* Numbered anew, so that held events keep the order in which they came up. */
+void stele_sim_hold(struct stele_sim *sim, struct sim_event *event)
+{
+	if (!event->held)
+		event->seq = sim->seq++;
+	event->at = UINT64_MAX;
+	event->held = true;
+	enqueue(sim, event);
+}
+
+void stele_sim_release(struct stele_sim *sim, const struct sim_machine *machine)
+{
+	/* An event that is moved up changes places only with such as are above it, which were
+	 * looked at before. */
+	for (uint32_t i = 0; i < sim->events_n; i++) {
+		struct sim_event *event = sim->events[i];
+		if (!event->held || event->env->machine != machine)
+			continue;
+		event->held = false;
+		event->at = sim->now;
+		settle(sim, i);
+	}
 }
 
 void stele_sim_note(struct stele_sim *sim, const struct sim_machine *machine, enum sim_note note,

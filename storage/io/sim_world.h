@@ -24,8 +24,9 @@ struct sim_event {
 	uint32_t heap; /* its place in the queue */
 	void (*fire)(struct stele_sim *sim, struct sim_event *event);
 	void *owner; /* what it is about */
-	struct sim_env *env; /* whose, for operations */
+	struct sim_env *env; /* whose, for operations and posts */
 	int64_t result;      /* of an operation whose end is known */
+	bool held;           /* its machine is stopped */
 };
 
 struct sim_machine {
@@ -34,6 +35,7 @@ struct sim_machine {
 	struct stele_sim_faults faults;
 	struct sim_disk *disk;
 	uint32_t ports; /* given to sockets so far */
+	bool stopped;   /* its events are held back */
 	struct sim_machine *next;
 };
 
@@ -88,6 +90,7 @@ enum sim_note {
 	SIM_NOTE_KILL,
 	SIM_NOTE_CUT,
 	SIM_NOTE_BYTES,  /* read or written: how many, their CRC */
+	SIM_NOTE_STOP,
 };
 
 /* Zeroed memory; aborts when there is none: a simulation cannot go on, and nothing is lost. */
@@ -103,6 +106,9 @@ struct sim_event *stele_sim_schedule(struct stele_sim *sim, uint64_t delay_ns,
 /* Takes the next one out of the queue; NULL when there is none. */
 struct sim_event *stele_sim_pop(struct stele_sim *sim);
 void stele_sim_unschedule(struct stele_sim *sim, struct sim_event *event); /* frees it */
+/* Puts an event that was taken out back, to the end of time; and brings those of a machine back from there. */
+void stele_sim_hold(struct stele_sim *sim, struct sim_event *event);
+void stele_sim_release(struct stele_sim *sim, const struct sim_machine *machine);
 
 /* The op, which has no event, ends with result: its callback comes as an event of its own. */
 void stele_sim_end(struct sim_env *env, struct stele_op *op, int64_t result);

@@ -1004,6 +1004,50 @@ static void note_run(struct stele_msg *msg)
 		stele_env_stop(env);
 }
 
+static char order[8];
+
+static void order_cb(struct stele_op *op)
+{
+	order[strlen(order)] = *(char *)op->ctx;
+}
+
+/* A timer of a stopped machine fires late; its process finds what happened meanwhile in that order. */
+Test(sim, a_stopped_machine_does_nothing_until_it_goes_on)
+{
+	static char a = 'a', b = 'b', c = 'c';
+	struct stele_env *other;
+	world(17);
+	cr_assert_eq(stele_sim_env(sim, "b", &other), STELE_OK);
+	uint64_t start = stele_sim_now(sim);
+	struct stele_op t[3] = {
+	    {.kind = STELE_OP_TIMER, .off = start + 20 * MS, .cb = order_cb, .ctx = &b},
+	    {.kind = STELE_OP_TIMER, .off = start + 10 * MS, .cb = order_cb, .ctx = &a},
+	    {.kind = STELE_OP_TIMER, .off = start + 30 * MS, .cb = order_cb, .ctx = &c}};
+	stele_env_submit(env, &t[0]);
+	stele_env_submit(env, &t[1]);
+	stele_env_submit(other, &t[2]);
+	stele_sim_stop(sim, "a", true);
+	cr_assert(stele_sim_run(sim, op_done, &t[2], SECOND));
+	cr_assert_str_eq(order, "c");
+	cr_assert_not(stele_sim_step(sim), "nothing happens by itself");
+	cr_assert_not(stele_sim_run(sim, op_done, &t[0], SECOND));
+	uint64_t late = stele_sim_now(sim);
+	stele_sim_stop(sim, "a", false);
+	cr_assert(stele_sim_run(sim, op_done, &t[0], SECOND));
+	cr_assert_eq(stele_sim_now(sim), late);
+	cr_assert_str_eq(order, "cab");
+	/* it can be killed */
+	t[0].off = late + MS;
+	stele_env_submit(env, &t[0]);
+	stele_sim_stop(sim, "a", true);
+	cr_assert_not(stele_sim_run(sim, op_done, &t[0], SECOND));
+	stele_sim_kill(sim, "a");
+	cr_assert(stele_sim_run(sim, op_done, &t[0], SECOND));
+	cr_assert_eq(t[0].result, -ECANCELED);
+	stele_env_destroy(other);
+	end_world();
+}
+
 Test(sim, post_and_stop)
 {
 	world(12);
