@@ -73,6 +73,10 @@ static enum stele_err detect(struct import *im, enum stele_format *format)
 		return stele_fail(STELE_ERR_INVALID,
 		                  "not a ledger file that this build knows; archive it as evidence "
 		                  "with `stele put`");
+	if (*format == STELE_FORMAT_RLP_GZIP)
+		return stele_fail(STELE_ERR_INVALID,
+				  "a gzipped export cannot be read in places: gunzip it first, so that "
+				  "single blocks can be fetched");
 	if (!stele_format_supported(*format))
 		return stele_fail(STELE_ERR_INVALID, "%s files are not supported",
 		                  stele_format_name(*format));
