@@ -5,6 +5,7 @@
 #include "tools/cli.h"
 
 #include <assert.h>
+#include <errno.h>
 #include <stdarg.h>
 #include <stdlib.h>
 
@@ -116,6 +117,8 @@ static int report(struct stele_cli *cli, enum stele_err err)
 	stele_detail_copy(detail);
 	const char *message = *detail ? detail : stele_err_text(err);
 	bool mild = err == STELE_ERR_DEGRADED;
+	if (cli->reader_gone)
+		return stele_err_exit_code(err);
 	fprintf(cli->err, "%s", stele_tty_style(cli->err, mild ? STELE_TTY_YELLOW : STELE_TTY_RED));
 	put_name(cli, cli->err);
 	fprintf(cli->err, "%s", stele_tty_style(cli->err, STELE_TTY_PLAIN));
@@ -354,11 +357,17 @@ static bool wants_json(int argc, char **argv)
 	return false;
 }
 
+enum stele_err stele_cli_out_failed(struct stele_cli *cli)
+{
+	cli->reader_gone |= errno == EPIPE;
+	return stele_fail(STELE_ERR_IO, "standard output: %s",
+	                  errno ? strerror(errno) : "cannot be written");
+}
+
 static enum stele_err flush(struct stele_cli *cli)
 {
-	if (fflush(cli->out) != 0 || ferror(cli->out))
-		return stele_fail(STELE_ERR_IO, "standard output: cannot be written");
-	return STELE_OK;
+	errno = 0; /* that of an earlier write is gone; stdio keeps only that it failed */
+	return fflush(cli->out) != 0 || ferror(cli->out) ? stele_cli_out_failed(cli) : STELE_OK;
 }
 
 static int flushed(struct stele_cli *cli)

@@ -66,6 +66,7 @@ struct stele_cli {
 	uint32_t nopts;
 	bool json_written; /* the result, whole */
 	bool json_lines;   /* items of a list */
+	bool reader_gone;  /* of stdout: nothing is said of it */
 	FILE *out, *err; /* stdout and stderr, but in tests */
 };
 
@@ -86,6 +87,9 @@ enum stele_err stele_cli_usage(const struct stele_cli *cli, const char *fmt, ...
 /* A line on stderr that is neither result nor error: "stele put: node 3 is down". */
 void stele_cli_note(const struct stele_cli *cli, const char *fmt, ...) STELE_PRINTF(2, 3);
 
+/* After a write to cli->out failed: IO, with the detail. Whoever closes a pipe early knows it: that error is not printed.
+ * Thread: any, one at a time. */
+enum stele_err stele_cli_out_failed(struct stele_cli *cli);
 /* Text that came from outside (a file's name, a node's words), on one line and without orders to the terminal. */
 void stele_cli_print(FILE *f, const char *text);
 

@@ -228,7 +228,7 @@ static enum stele_err write_proof(struct stele_cli *cli, struct stele_env *env,
 	if (path)
 		err = stele_file_save(env, target, json, len, 0644);
 	else if (!cli->json && fwrite(json, 1, len, cli->out) != len)
-		err = stele_fail_errno(errno, "standard output");
+		err = stele_cli_out_failed(cli);
 	if (err == STELE_OK && cli->json)
 		err = stele_json_result(
 		    cli, json_pack("{s:o, s:o, s:o, s:o}", "object", stele_json_id(id), "leaf",

@@ -293,7 +293,7 @@ static enum stele_err deliver(struct stele_cli *cli, const struct stele_catalogu
 	if (cli->json)
 		return stele_json_result(cli, answer_json(&c->chain, b, true));
 	if (!path && fwrite(b->bytes, 1, b->len, cli->out) != b->len)
-		return stele_fail_errno(errno, "standard output");
+		return stele_cli_out_failed(cli);
 	if (path) {
 		char hash[STELE_HEX_LEN];
 		stele_cli_print(cli->out, stele_cli_text(cli, "output"));

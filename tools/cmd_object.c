@@ -152,10 +152,9 @@ static enum stele_err run_put(struct stele_cli *cli)
 
 static enum stele_err write_out(void *ctx, const void *bytes, size_t len)
 {
-	FILE *f = ctx;
-	if (fwrite(bytes, 1, len, f) != len)
-		return stele_fail_errno(errno, "standard output");
-	return STELE_OK;
+	struct stele_cli *cli = ctx;
+	errno = 0;
+	return fwrite(bytes, 1, len, cli->out) == len ? STELE_OK : stele_cli_out_failed(cli);
 }
 
 static enum stele_err parse_range(const struct stele_cli *cli, const char *text,
@@ -187,11 +186,8 @@ static enum stele_err get_to(struct stele_cli *cli, struct stele *s, const struc
 {
 	if (path)
 		return stele_get_file(s, id, path, opts, r);
-	struct stele_sink sink = {.write = write_out, .ctx = cli->out};
-	enum stele_err err = stele_get(s, id, opts, &sink, r);
-	if (err == STELE_OK && fflush(cli->out) != 0)
-		err = stele_fail_errno(errno, "standard output");
-	return err;
+	struct stele_sink sink = {.write = write_out, .ctx = cli};
+	return stele_get(s, id, opts, &sink, r);
 }
 
 static enum stele_err run_get(struct stele_cli *cli)
@@ -320,7 +316,7 @@ static bool list_item(void *ctx, const struct stele_ls_item *item)
 	else if (fprintf(cli->out, "%s %12" PRIu64 "  %-8s  %-10s  %s\n",
 	                 stele_id_text(&item->object, id), item->length, type_name(item->type),
 	                 item->pool, item->depositor) < 0)
-		l->err = stele_fail_errno(errno, "standard output");
+		l->err = stele_cli_out_failed(cli);
 	return l->err == STELE_OK;
 }
 

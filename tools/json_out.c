@@ -2,6 +2,7 @@
 #include "tools/json_out.h"
 
 #include <assert.h>
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -9,12 +10,11 @@ static enum stele_err dump(struct stele_cli *cli, json_t *value, size_t flags)
 {
 	if (!value)
 		return stele_fail(STELE_ERR_NOMEM, "out of memory");
+	errno = 0;
 	int bad = json_dumpf(value, cli->out, flags);
 	json_decref(value);
 	bad |= fputc('\n', cli->out) == EOF;
-	if (bad || ferror(cli->out))
-		return stele_fail(STELE_ERR_IO, "standard output: cannot be written");
-	return STELE_OK;
+	return bad || ferror(cli->out) ? stele_cli_out_failed(cli) : STELE_OK;
 }
 
 enum stele_err stele_json_result(struct stele_cli *cli, json_t *value)

@@ -15,6 +15,7 @@
 #include "net/node.h"
 #include "storage/kv/kv.h"
 #include "tools/config.h"
+#include "tools/tty.h"
 
 struct daemon {
 	struct stele_config config;
@@ -50,11 +51,10 @@ static void say(void *ctx, const char *line)
 
 static void catch_signals(struct stele_env *env)
 {
-	struct sigaction stop = {.sa_handler = on_signal}, ignore = {.sa_handler = SIG_IGN};
+	struct sigaction stop = {.sa_handler = on_signal};
 	signalled_env = env;
 	sigaction(SIGTERM, &stop, NULL);
 	sigaction(SIGINT, &stop, NULL);
-	sigaction(SIGPIPE, &ignore, NULL);
 }
 
 /* As many files as the system lets us have: sockets, extents, LevelDB's tables. */
@@ -178,6 +178,7 @@ static int run(const char *config)
 
 int main(int argc, char **argv)
 {
+	stele_tty_begin();
 	if (argc == 2 && (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0)) {
 		printf("steled --config FILE\n\nServes one node of a Stele cluster until SIGTERM; "
 		       "logs "

@@ -1,10 +1,22 @@
 /* What a terminal is asked. Prints nothing. */
 #include "tools/tty.h"
 
+#include <fcntl.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <unistd.h>
+
+void stele_tty_begin(void)
+{
+	/* The lowest free number is what open returns. 0 cannot be read then, 1 and 2 not written. */
+	for (int fd = 0; fd <= 2; fd++)
+		if (fcntl(fd, F_GETFD) < 0 &&
+		    open("/dev/null", fd == 0 ? O_WRONLY : O_RDONLY) != fd)
+			abort();
+	signal(SIGPIPE, SIG_IGN);
+}
 
 bool stele_tty_is(FILE *f)
 {
