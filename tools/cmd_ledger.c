@@ -150,7 +150,8 @@ static enum stele_err import_one(struct stele_cli *cli, struct stele_catalogue *
 	return STELE_OK;
 }
 
-static enum stele_err open_catalogue(struct stele_cli *cli, struct stele **s,
+/* What may be archived already is worth knowing, but no reason to refuse a file: `blind` goes on without. */
+static enum stele_err open_catalogue(struct stele_cli *cli, bool blind, struct stele **s,
                                      struct stele_catalogue *c)
 {
 	struct stele_chain chain;
@@ -161,6 +162,11 @@ static enum stele_err open_catalogue(struct stele_cli *cli, struct stele **s,
 	STELE_TRY(stele_chain_find(name, &chain));
 	STELE_TRY(stele_cli_open(cli, s));
 	enum stele_err err = stele_catalogue_open(*s, &chain, c);
+	if (err == STELE_ERR_UNAVAILABLE && blind) {
+		stele_cli_note(cli, "%s; files are archived without it, and linked later",
+		               stele_detail());
+		err = STELE_OK;
+	}
 	if (err != STELE_OK)
 		stele_cli_close(*s);
 	return err;
@@ -216,7 +222,7 @@ static enum stele_err run_import(struct stele_cli *cli)
 {
 	struct stele *s;
 	struct stele_catalogue c;
-	STELE_TRY(open_catalogue(cli, &s, &c));
+	STELE_TRY(open_catalogue(cli, true, &s, &c));
 	enum stele_err err = import_all(cli, &c);
 	stele_catalogue_finish(&c);
 	stele_cli_close(s);
@@ -229,7 +235,7 @@ static enum stele_err run_ls(struct stele_cli *cli)
 {
 	struct stele *s;
 	struct stele_catalogue c;
-	STELE_TRY(open_catalogue(cli, &s, &c));
+	STELE_TRY(open_catalogue(cli, false, &s, &c));
 	json_t *list = json_array();
 	for (uint32_t i = 0; i < c.n; i++) {
 		const struct stele_segment *seg = &c.segment[i];
@@ -322,7 +328,7 @@ static enum stele_err run_get(struct stele_cli *cli)
 		return stele_cli_usage(cli, "with --json say where the bytes go: -o FILE");
 	if (path)
 		STELE_TRY(stele_local_target(path, target));
-	STELE_TRY(open_catalogue(cli, &s, &c));
+	STELE_TRY(open_catalogue(cli, false, &s, &c));
 	enum stele_err err = STELE_OK;
 	if (text)
 		err = stele_chain_hash_parse(c.chain.family, text, &hash);

@@ -100,7 +100,9 @@ enum stele_err stele_health_ask(struct stele *s, struct stele_health_report *out
 			out->up++;
 	}
 	enum stele_err err = STELE_OK;
-	if (out->up == 0)
+	if (out->up == 0 && out->nnodes && out->answer[0].err == STELE_ERR_DENIED)
+		err = stele_fail(STELE_ERR_DENIED, "%s", out->answer[0].detail);
+	else if (out->up == 0)
 		err = stele_fail(STELE_ERR_UNAVAILABLE,
 		                 "none of %u nodes answers; the first: %s (%s): %.200s",
 		                 out->nnodes, out->nnodes ? out->answer[0].name : "-",

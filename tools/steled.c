@@ -107,7 +107,7 @@ static enum stele_err create_node(struct daemon *d)
 	char *map;
 	enum stele_err err =
 	    stele_file_load(d->env, c->cluster, STELE_MAP_MAX, &map, &opts.map_len);
-	if (err == STELE_ERR_NOT_FOUND)
+	if (err != STELE_OK && err != STELE_ERR_NOMEM && err != STELE_ERR_TOO_LARGE)
 		return stele_wrap(STELE_ERR_USAGE, "[node] cluster");
 	STELE_TRY(err);
 	opts.map_json = map;

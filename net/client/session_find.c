@@ -163,10 +163,12 @@ static void finish(struct find_job *j)
 		err = f->answered == f->asked ? STELE_ERR_NOT_FOUND : STELE_ERR_UNAVAILABLE;
 	if (f->answered < f->asked)
 		snprintf(req->detail, sizeof(req->detail),
-		         "%u of the %u disks that may know of it did not answer: %s",
+		         "not found so far, but %u of the %u disks that may know of it did not "
+		         "answer, start them: %s",
 		         f->asked - f->answered, f->asked, why);
 	else
-		snprintf(req->detail, sizeof(req->detail), "not found: every disk that could know of it was asked");
+		snprintf(req->detail, sizeof(req->detail),
+		         "not found: every disk that could know of it was asked");
 	bool denied = f->asked > 0;
 	for (uint32_t i = 0; i < j->window.n; i++)
 		denied = denied && j->disk[i].err == STELE_ERR_DENIED;

@@ -30,7 +30,7 @@ struct stele_catalogue {
 };
 
 /* Marks whose signature or author does not hold are left out. An empty catalogue is no error.
- * UNAVAILABLE. */
+ * UNAVAILABLE: *out is empty and usable, but there may be more. */
 STELE_MUST_USE enum stele_err stele_catalogue_open(struct stele *s, const struct stele_chain *chain,
                                                    struct stele_catalogue *out);
 void stele_catalogue_finish(struct stele_catalogue *c); /* accepts a zeroed one */

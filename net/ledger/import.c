@@ -81,7 +81,7 @@ static enum stele_err detect(struct import *im, enum stele_format *format)
 		return stele_fail(STELE_ERR_INVALID, "%s files are not supported",
 		                  stele_format_name(*format));
 	if (stele_format_family(*format) != im->c->chain.family)
-		return stele_fail(STELE_ERR_INVALID, "a %s file is not of chain %s",
+		return stele_fail(STELE_ERR_INVALID, "%s files are not of chain %s",
 		                  stele_format_name(*format), im->c->chain.caip2);
 	return STELE_OK;
 }

@@ -587,6 +587,11 @@ enum stele_err stele_server_create(const struct stele_server_opts *opts, struct 
 	int64_t fd = stele_env_call(opts->env, &listen);
 	if (fd < 0) {
 		free(s);
+		if (fd == -EADDRINUSE)
+			return stele_fail(STELE_ERR_UNAVAILABLE,
+			                  "listen on %s: another program has this port: end it, or "
+			                  "this node if it runs already",
+			                  opts->listen);
 		return stele_fail_errno((int)-fd, "listen on %s", opts->listen);
 	}
 	s->fd = (int)fd;
