@@ -3,17 +3,10 @@
 
 Written from storage/FORMAT.md and erasure/FORMAT.md and from nothing else: the archive must outlive the software that
 wrote it. The directories together must hold a record of the object and k shards of each of its blocks (of an LRC: a
-pattern that decodes). Every structure and hash met on the way is checked; FILE appears only when all held. Signatures
-are not (who deposited it). It writes nothing but FILE, and holds a cell of each shard in memory.
+pattern that decodes). Every structure and hash met is checked, signatures are not; FILE appears only when all held.
 Exit code 0: done; 2: usage; 4: no record here; 5: something does not check; 7: too few shards, which are named.
 """
-import argparse
-import functools
-import hashlib
-import os
-import re
-import struct
-import sys
+import argparse, functools, hashlib, os, re, struct, sys, tempfile
 
 PAGE, CELL, SHARD, RECORD, TOMB = 4096, 65536, 1, 3, 5
 LINES = ("stele.dev/deposit/v1 cluster type object length tree layout pool depositor time after chain meta plain "
@@ -32,8 +25,8 @@ def sha256(*parts):
 def tree_root(leaves):
     """RFC 9162: pairs; an odd last one moves up as it is."""
     while len(leaves) > 1:
-        pairs = [sha256(b"\x01", *leaves[i:i + 2]) for i in range(0, len(leaves) - 1, 2)]
-        leaves = pairs + leaves[2 * len(pairs):]
+        pairs = [leaves[i:i + 2] for i in range(0, len(leaves), 2)]
+        leaves = [sha256(b"\x01", *pair) if len(pair) == 2 else pair[0] for pair in pairs]
     return leaves[0] if leaves else sha256()
 
 def checks(salt, data):
@@ -52,9 +45,7 @@ def checks(salt, data):
         v0 ^= word
     return v0 ^ v1 ^ v2 ^ v3 == want
 
-CRC = list(range(256))
-for _ in range(8):
-    CRC = [c >> 1 ^ (0x82f63b78 if c & 1 else 0) for c in CRC]
+CRC = functools.reduce(lambda t, _: [c >> 1 ^ (0x82f63b78 if c & 1 else 0) for c in t], range(8), range(256))
 
 def crc32c(data, table=CRC):
     state = 0xffffffff
@@ -62,13 +53,9 @@ def crc32c(data, table=CRC):
         state = state >> 8 ^ table[state & 255 ^ byte]
     return state ^ 0xffffffff
 
-# ---- GF(2^8) and the codes ----
-EXP = [1]
-while len(EXP) < 255:
-    EXP.append(EXP[-1] << 1 ^ (0x11d if EXP[-1] & 128 else 0))
+EXP = functools.reduce(lambda e, _: e + [e[-1] << 1 ^ (0x11d if e[-1] & 128 else 0)], range(254), [1])
 LOG = {value: power for power, value in enumerate(EXP)}
 MUL = [bytes(EXP[(LOG[a] + LOG[b]) % 255] if a and b else 0 for b in range(256)) for a in range(256)]
-
 INV = [0] + [EXP[-LOG[a] % 255] for a in range(1, 256)]
 
 def global_rows(k, l, g):
@@ -82,7 +69,8 @@ def global_rows(k, l, g):
         return [a, [MUL[x][x] for x in a]]
     if (k, l, g) != (12, 2, 3):
         raise ValueError("there is no code lrc-%d-%d-%d" % (k, l, g))
-    return list(map(bytes.fromhex, ("26ac2d84b5486d316753fcf7", "ec37de03988d083a457d36be", "463a50d743fcfd30a46fd329")))
+    rows = bytes.fromhex("26ac2d84b5486d316753fcf7ec37de03988d083a457d36be463a50d743fcfd30a46fd329")
+    return [rows[:12], rows[12:24], rows[24:]]
 
 def code_rows(family, k, m, l):
     """What each shard is made of: a coefficient for each data shard."""
@@ -105,7 +93,6 @@ def solve(code, have):
     return {col: {h: f for h, f in zip(have, work[at][k:]) if f} for col, at in pivots.items()
             if sum(map(bool, work[at][:k])) == 1}
 
-# ---- Disks ----
 def read(path, at, length):
     """Bytes of a file; zeros where it ends or the disk cannot read."""
     try:
@@ -120,11 +107,13 @@ def open_disk(path):
     names = sorted(n for n in os.listdir(path) if re.fullmatch("extent-[0-9a-f]{8}", n))
     page, salt, found = read(os.path.join(path, "superblock"), 0, PAGE), None, []
     if page[:8] == b"STLSUPER" and checks(page[64:80], page):
-        salt, versions = page[64:80], struct.unpack_from("<II", page, 8)
-        if versions != (1, 0):
-            raise Stop(5, "%s: version %d, features %x: newer than this reader" % (path, *versions))
+        salt = page[64:80]
+        if struct.unpack_from("<II", page, 8) != (1, 0):
+            raise Stop(5, path + ": a format newer than this reader")
+    elif not names:
+        raise Stop(2, path + ": not a disk's directory: neither superblock nor extents")
     else:
-        say("%s: no superblock that checks", path)
+        say("%s: the superblock does not check", path)
     for file, number in ((os.path.join(path, name), int(name[7:], 16)) for name in names):
         head, cycle = read(file, 0, PAGE), None
         if head[:4] == b"STLX" and checks(head[32:48], head):
@@ -157,10 +146,11 @@ def batches(file, number, cycle, salt):
 
 class Entry:
     def __init__(self, file, area, at):
-        (self.kind, self.pool, self.index, self.birth, self.id, self.sub, meta_len, meta_crc, self.data_len,
+        (self.kind, pool, self.index, self.birth, self.id, self.sub, meta_len, meta_crc, self.data_len,
          self.data_page, self.len, *self.place) = struct.unpack_from("<4xBxHB7xQ32s32sIIIIIIII", area, at)
-        self.file, self.meta = file, area[at + 128:][:meta_len]
-        self.meta = self.meta if crc32c(self.meta) == meta_crc else b""  # damaged: decodes as nothing
+        self.file, self.key = file, (self.kind, self.index, pool, self.id, self.sub)
+        meta = area[at + 128:at + 128 + meta_len]
+        self.meta = meta if crc32c(meta) == meta_crc else b""  # damaged: decodes as nothing
 
 def entries(disks, ids, wanted):
     """The living entries of one kind that have one of these ids."""
@@ -171,21 +161,17 @@ def entries(disks, ids, wanted):
             for start, area, _ in batches(file, number, newest, salt):
                 at = 64
                 while at + 128 <= len(area):
-                    e, step = None, 64
-                    if area[at:at + 4] == b"STLE" and checks(salt, area[at:at + 128]):
-                        e = Entry(file, area, at)
-                    if e and e.place == [number, newest, (start + at) // 64]:
-                        step = max(e.len, 64)
-                        if e.kind == TOMB and e.id in ids and e.meta:
-                            kind, index, lsn = struct.unpack("<BB6xQ", e.meta)
-                            key = (kind, index, e.pool, e.id, e.sub)
-                            dead[key] = max(dead.get(key, 0), lsn)
-                        elif e.kind == wanted and e.id in ids:
-                            found.append(e)
-                    at += step
-        yield from (e for e in found if e.birth > dead.get((e.kind, e.index, e.pool, e.id, e.sub), 0))
+                    head = area[at:at + 128]
+                    e = Entry(file, area, at) if head[:4] == b"STLE" and checks(salt, head) else None
+                    counts = e and e.place == [number, newest, (start + at) // 64]
+                    if counts and e.id in ids and e.kind == TOMB and len(e.meta) == 16:
+                        kind, index, lsn = struct.unpack("<BB6xQ", e.meta)
+                        dead.setdefault((kind, index) + e.key[2:], []).append(lsn)
+                    elif counts and e.id in ids and e.kind == wanted:
+                        found.append(e)
+                    at += max(e.len, 64) if counts else 64
+        yield from (e for e in found if e.birth > max(dead.get(e.key, [0])))
 
-# ---- Records, blocks, objects ----
 def decode_record(e):
     """(the object's tree in hex, [(block, off, len)], inline bytes)"""
     at = 4 + struct.unpack_from("<I", e.meta)[0]
@@ -193,13 +179,11 @@ def decode_record(e):
     layout, inline, inline_len = e.meta[at + 64:end], e.meta[end + 4:], struct.unpack_from("<I", e.meta, end)[0]
     lines = [line.partition(" ") for line in text.decode("ascii").split("\n")]
     deposit, pieces = {name: value for name, _, value in lines}, list(struct.iter_unpack("<32sII", layout[8:]))
-    if (sha256(text) != e.sub or [line[0] for line in lines] != LINES + [""]
-            or deposit["object"] != "sha256:" + e.id.hex()):
-        raise ValueError("deposit")
-    if deposit["layout"] != (sha256(layout).hex() if pieces else "-") or inline_len != len(inline):
-        raise ValueError("layout")
-    if int(deposit["length"]) != (sum(p[2] for p in pieces) if pieces else inline_len) or pieces and inline:
-        raise ValueError("length")
+    if (sha256(text) != e.sub or [line[0] for line in lines] != LINES + [""] or inline_len != len(inline)
+            or deposit["object"] != "sha256:" + e.id.hex() or pieces and inline
+            or deposit["layout"] != (sha256(layout).hex() if pieces else "-")
+            or int(deposit["length"]) != sum(p[2] for p in pieces) + len(inline)):
+        raise ValueError("deposit, layout and bytes contradict each other")
     return deposit["tree"], pieces, inline
 
 class Block:
@@ -227,7 +211,7 @@ class Block:
         if not self.shards:
             return self.name + ": no shard of it is here"
         n, k = len(self.code), len(self.code[0])
-        if not set(want or range(k)) <= solve(self.code, tuple(have)).keys():
+        if not set(range(k) if want is None else want) <= solve(self.code, tuple(have)).keys():
             return "%s: too few shards: needs %d of %d; good here: %s; missing or damaged: %s" % (self.name, k, n,
                 ", ".join(map(str, have)) or "none", ", ".join(str(i) for i in range(n) if i not in have))
 
@@ -278,29 +262,23 @@ def write_object(out, disks, pieces):
         start += length
 
 def rebuild(ident, path, disks):
-    why, part = Stop(4, "%s: no record of it is on these disks" % ident.hex()), path + ".part"
+    why, folder = Stop(4, "%s: no record of it is on these disks" % ident.hex()), os.path.dirname(os.path.abspath(path))
     for e in sorted({e.meta: e for e in entries(disks, {ident}, RECORD)}.values(), key=lambda e: len(e.meta)):
         try:
             tree, pieces, inline = decode_record(e)
-            with open(part, "wb+") as out:
+            with tempfile.TemporaryDirectory(dir=folder) as tmp, open(os.path.join(tmp, "object"), "wb+") as out:
                 out.write(inline)
                 write_object(out, disks, pieces)
                 out.seek(0)
-                whole, leaves = hashlib.sha256(), []
-                for chunk in iter(lambda: out.read(CELL), b""):
-                    whole.update(chunk)
-                    leaves.append(sha256(b"\0", chunk))
-                if whole.digest() != ident or tree_root(leaves).hex() != tree:
+                leaves = [sha256(b"\0", chunk) for chunk in iter(lambda: out.read(CELL), b"")]
+                out.seek(0)
+                if hashlib.file_digest(out, "sha256").digest() != ident or tree_root(leaves).hex() != tree:
                     raise Stop(5, "%s: deposit %s leads to other bytes" % (ident.hex(), e.sub.hex()))
-                os.fsync(out.fileno())
-            return os.replace(part, path)
+                return os.replace(out.name, path)
         except Stop as stop:
             why = stop
         except BROKEN as bad:
             why = Stop(5, "%s: a record does not check: %s" % (e.file, bad))
-        finally:
-            if os.path.exists(part):
-                os.unlink(part)
     raise why
 
 def main():
@@ -316,7 +294,6 @@ def main():
     except (Stop, OSError) as e:
         say("%s", e.args[1] if isinstance(e, Stop) else e)
         return e.args[0] if isinstance(e, Stop) else 2
-    return 0
 
 if __name__ == "__main__":
     sys.exit(main())
