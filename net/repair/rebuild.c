@@ -14,7 +14,12 @@
 #define BUFS_MAX      (STELE_SHARD_LEN_MAX / STELE_BUF_LEN)
 #define REFS_WITH                                                                                  \
 	256u /* references that travel in the shard's own write; repair brings any others later */
-#define CALL_NS (30ull * 1000 * 1000 * 1000)
+#define RESERVE                                                                                    \
+	16u /* buffers left for whoever reads here: two nodes that rebuild from each other must not starve */
+#define TRIES_MAX    100u
+#define PAUSE_NS     (20ull * 1000 * 1000) /* and up to four times that, by chance */
+#define REF_LIST_LEN (REFS_WITH * 160u)    /* bytes of a reply that lists so many */
+#define CALL_NS      (30ull * 1000 * 1000 * 1000)
 
 struct ref {
 	struct stele_hash deposit, object;
@@ -51,13 +56,16 @@ struct job {
 	uint32_t *crc;
 	uint64_t bad; /* helpers whose bytes failed */
 	struct stele_op work;
+	struct stele_op timer;
+	uint32_t tries; /* pauses because somebody was busy */
+	bool busy;
 	struct stele_store_have have;
 	struct stele_key key;
 	bool present;
 	struct stele_store_write write;
 	struct stele_item *item;
 	struct pull pull[STELE_CODE_N_MAX];
-	struct stele_buf *ref_buf[STELE_CODE_N_MAX];
+	uint8_t *ref_lists; /* a list reply from each helper */
 };
 
 static void give_bufs(struct job *j)
@@ -70,10 +78,6 @@ static void give_bufs(struct job *j)
 	for (uint32_t b = 0; b < BUFS_MAX; b++) {
 		stele_buf_give(j->out[b]);
 		j->out[b] = NULL;
-	}
-	for (uint32_t i = 0; i < STELE_CODE_N_MAX; i++) {
-		stele_buf_give(j->ref_buf[i]);
-		j->ref_buf[i] = NULL;
 	}
 }
 
@@ -91,6 +95,7 @@ static void end(struct job *j, enum stele_err err, const char *detail)
 	free(j->rows);
 	free(j->meta);
 	free(j->ref);
+	free(j->ref_lists);
 	free(j->crc);
 	free(j->item);
 	free(j);
@@ -223,8 +228,8 @@ static void got_refs(struct stele_call *call)
 	struct stele_head_listed head;
 	if (call->err == STELE_OK &&
 	    stele_head_listed_decode(call->reply_head, call->reply_head_len, &head) == STELE_OK) {
-		struct stele_reader r =
-		    stele_reader(j->ref_buf[p->helper]->data, call->reply_body_len);
+		struct stele_reader r = stele_reader(
+		    j->ref_lists + (size_t)p->helper * REF_LIST_LEN, call->reply_body_len);
 		for (uint32_t i = 0; i < head.n; i++) {
 			struct stele_listed it;
 			stele_read_listed(&r, &it);
@@ -233,8 +238,6 @@ static void got_refs(struct stele_call *call)
 			add_ref(j, &it);
 		}
 	}
-	stele_buf_give(j->ref_buf[p->helper]);
-	j->ref_buf[p->helper] = NULL;
 	if (--j->waiting == 0)
 		pull_shards(j);
 }
@@ -242,12 +245,9 @@ static void got_refs(struct stele_call *call)
 static void ask_refs(struct job *j)
 {
 	j->ref = calloc(REFS_WITH, sizeof(*j->ref));
-	if (!j->ref) {
+	j->ref_lists = malloc((size_t)j->r->nhelpers * REF_LIST_LEN);
+	if (!j->ref || !j->ref_lists) {
 		end(j, STELE_ERR_NOMEM, "rebuild: out of memory");
-		return;
-	}
-	if (!stele_buf_take(j->r->bufs, j->r->nhelpers, j->ref_buf)) {
-		end(j, STELE_ERR_BUSY, "every buffer of this node is in use");
 		return;
 	}
 	j->waiting = 1;
@@ -266,8 +266,8 @@ static void ask_refs(struct job *j)
 		};
 		struct stele_writer w = stele_writer(p->head, sizeof(p->head));
 		stele_head_list_encode(&list, &w);
-		p->iov[0] =
-		    (struct iovec){.iov_base = j->ref_buf[i]->data, .iov_len = STELE_BUF_LEN};
+		p->iov[0] = (struct iovec){.iov_base = j->ref_lists + (size_t)i * REF_LIST_LEN,
+		                           .iov_len = REF_LIST_LEN};
 		p->call = (struct stele_call){.into = p->iov, .ninto = 1};
 		j->waiting++;
 		call_helper(p, STELE_OPCODE_LIST, stele_written(&w), got_refs);
@@ -279,17 +279,25 @@ static void ask_refs(struct job *j)
 /* ---- pull ---- */
 
 static void decode(struct job *j);
+static void pause_and_pull(struct job *j);
 
 static void got_shard(struct stele_call *call)
 {
 	struct pull *p = call->ctx;
 	struct job *j = p->job;
-	if (call->err != STELE_OK || call->reply_body_len != j->desc.S)
+	if (call->err == STELE_ERR_BUSY)
+		j->busy = true;
+	else if (call->err != STELE_OK || call->reply_body_len != j->desc.S)
 		j->alive &= ~(1ull << p->helper);
 	else
 		j->r->bytes_read += call->reply_body_len;
 	if (--j->waiting > 0)
 		return;
+	if (j->busy) {
+		j->busy = false;
+		pause_and_pull(j);
+		return;
+	}
 	for (uint32_t i = 0; i < j->plan.nread; i++)
 		if (!(j->alive >> j->from[i] & 1)) {
 			pull_shards(j); /* plan again without it */
@@ -307,13 +315,37 @@ static uint32_t helper_of(const struct job *j, uint32_t index)
 	return 0;
 }
 
+static void paused(struct stele_op *op)
+{
+	struct job *j = op->ctx;
+	if (op->result < 0)
+		end(j, STELE_ERR_CANCELLED, "the node is stopping");
+	else
+		pull_shards(j);
+}
+
+/* Busy is not broken: everything is given back, and asked for again a little later. */
+static void pause_and_pull(struct job *j)
+{
+	give_bufs(j);
+	if (j->tries++ == TRIES_MAX) {
+		end(j, STELE_ERR_BUSY, "the helpers or this node have no buffers to spare");
+		return;
+	}
+	struct stele_env *env = j->r->env;
+	uint64_t pause = PAUSE_NS + stele_env_random_u64(env) % (3 * PAUSE_NS);
+	j->timer = (struct stele_op){
+	    .kind = STELE_OP_TIMER, .off = stele_env_now(env) + pause, .cb = paused, .ctx = j};
+	stele_env_submit(env, &j->timer);
+}
+
 static bool take_bufs(struct job *j)
 {
 	give_bufs(j);
 	/* All at once (see buf.h): one flat array, dealt out. */
 	struct stele_buf *all[(STELE_CODE_K_MAX + 1) * BUFS_MAX];
 	uint32_t n = (j->plan.nread + 1) * j->nbuf, at = 0;
-	if (!stele_buf_take(j->r->bufs, n, all))
+	if (stele_buf_pool_free(j->r->bufs) < n + RESERVE || !stele_buf_take(j->r->bufs, n, all))
 		return false;
 	for (uint32_t i = 0; i < j->plan.nread; i++)
 		for (uint32_t b = 0; b < j->nbuf; b++)
@@ -338,7 +370,7 @@ static void pull_shards(struct job *j)
 		return;
 	}
 	if (!take_bufs(j)) {
-		end(j, STELE_ERR_BUSY, "every buffer of this node is in use");
+		pause_and_pull(j);
 		return;
 	}
 	j->waiting = j->plan.nread;
