@@ -426,25 +426,40 @@ static enum stele_err scrub_report(struct stele_cli *cli, struct stele *s, struc
 	return err;
 }
 
+/* With `wait`, a scrub that runs already ends first: what comes then covers all that was stored before. */
+static enum stele_err scrub_start(struct stele_cli *cli, struct stele *s, bool wait,
+                                  struct scrub_sum *sum)
+{
+	const char *start = stele_cli_given(cli, "deep") ? "{\"action\":\"start\",\"deep\":true}"
+	                                                 : "{\"action\":\"start\"}";
+	enum stele_err err = ask_scrub(s, start, sum);
+	if (err == STELE_ERR_BUSY && wait)
+		stele_cli_note(cli, "a scrub is running already; the next one follows it");
+	while (err == STELE_ERR_BUSY && wait) {
+		err = ask_scrub(s, "{}", sum);
+		if (err == STELE_OK)
+			err = scrub_wait(cli, s, sum);
+		if (err == STELE_OK)
+			err = ask_scrub(s, start, sum);
+	}
+	return err;
+}
+
 static enum stele_err run_scrub(struct stele_cli *cli)
 {
 	struct stele *s;
 	struct scrub_sum sum = {0};
-	bool deep = stele_cli_given(cli, "deep");
+	bool wait = stele_cli_given(cli, "wait");
 	STELE_TRY(stele_cli_open(cli, &s));
-	enum stele_err err = ask_scrub(
-	    s, deep ? "{\"action\":\"start\",\"deep\":true}" : "{\"action\":\"start\"}", &sum);
-	if (err == STELE_OK && stele_cli_given(cli, "wait")) {
+	enum stele_err err = scrub_start(cli, s, wait, &sum);
+	if (err == STELE_OK && wait)
 		err = scrub_wait(cli, s, &sum);
-		if (err == STELE_OK)
-			err = scrub_report(cli, s, &sum);
-	} else if (err == STELE_OK) {
-		if (cli->json)
-			err = stele_json_result(cli, json_pack("{s:b}", "started", 1));
-		else
-			fprintf(cli->out,
-			        "scrub runs; `stele scrub --wait` would have shown its end\n");
-	}
+	if (err == STELE_OK && wait)
+		err = scrub_report(cli, s, &sum);
+	else if (err == STELE_OK && cli->json)
+		err = stele_json_result(cli, json_pack("{s:b}", "started", 1));
+	else if (err == STELE_OK)
+		fprintf(cli->out, "scrub runs; `stele scrub --wait` would have shown its end\n");
 	json_decref(sum.named);
 	stele_cli_close(s);
 	return err;

@@ -3,9 +3,22 @@
 
 #include <signal.h>
 #include <stdatomic.h>
+#include <unistd.h>
+
+#define PATIENCE_S 5u /* after an interruption, for what is under way to end */
 
 static struct stele *_Atomic opened;
 static atomic_bool interrupted;
+
+/* Somebody does not read our output, or a file system does not answer. */
+static void give_up(int sig)
+{
+	static const char line[] = "stele: interrupted, and given up on what did not end\n";
+	ssize_t n = write(STDERR_FILENO, line, sizeof(line) - 1);
+	(void)n;
+	(void)sig;
+	_exit(stele_err_exit_code(STELE_ERR_CANCELLED));
+}
 
 static void on_signal(int sig)
 {
@@ -14,6 +27,8 @@ static void on_signal(int sig)
 	if (s)
 		stele_interrupt(s);
 	signal(sig, SIG_DFL);
+	signal(SIGALRM, give_up);
+	alarm(PATIENCE_S);
 }
 
 static void catch_signals(void)

@@ -1,7 +1,7 @@
 /*
  * The archive that a command speaks to, by its --cluster and --key; and Ctrl-C. From the opening on, SIGINT, SIGTERM and
- * SIGHUP end the call under way in good order (CANCELLED, nothing half-written left); a second one ends the program at
- * once. One handle at a time.
+ * SIGHUP end the call under way in good order (CANCELLED, nothing half-written left); a second one, or five seconds, end
+ * the program all the same. One handle at a time.
  */
 #ifndef TOOLS_OPEN_H
 #define TOOLS_OPEN_H

@@ -16,12 +16,33 @@ static uint64_t now(void)
 	return (uint64_t)t.tv_sec * SECOND + (uint64_t)t.tv_nsec;
 }
 
+/* A file's name may hold anything: no orders to the terminal, and no character cut in half. */
+static void set_label(char out[STELE_BAR_LABEL], const char *text)
+{
+	const char *slash = strrchr(text, '/');
+	if (slash && slash[1])
+		text = slash + 1;
+	size_t len = strlen(text), keep = len;
+	if (len >= STELE_BAR_LABEL) {
+		keep = STELE_BAR_LABEL - 4;
+		while (keep > 0 && ((unsigned char)text[keep] & 0xc0) == 0x80)
+			keep--;
+	}
+	for (size_t i = 0; i < keep; i++) {
+		unsigned char c = (unsigned char)text[i],
+		              before = i ? (unsigned char)text[i - 1] : 0;
+		bool c1 = before == 0xc2 && c >= 0x80 && c < 0xa0;
+		out[i] = c < ' ' || c == 0x7f || c1 ? '?' : text[i];
+	}
+	strcpy(out + keep, keep < len ? "..." : "");
+}
+
 void stele_bar_start_at(struct stele_bar *bar, FILE *out, const char *label,
                         enum stele_bar_unit unit, uint64_t now_ns)
 {
 	memset(bar, 0, sizeof(*bar));
 	bar->out = out;
-	bar->label = label;
+	set_label(bar->label, label);
 	bar->unit = unit;
 	bar->start_ns = now_ns;
 	bar->sample[0].ns = now_ns;

@@ -14,10 +14,11 @@ enum stele_bar_unit {
 
 #define STELE_BAR_SAMPLES   32u
 #define STELE_BAR_WIDTH_MAX 200u /* columns */
+#define STELE_BAR_LABEL     32u
 
 struct stele_bar {
 	FILE *out; /* NULL: silent */
-	const char *label;
+	char label[STELE_BAR_LABEL];
 	enum stele_bar_unit unit;
 	uint64_t start_ns, drawn_ns;
 	bool visible;
@@ -28,7 +29,7 @@ struct stele_bar {
 	uint32_t nsamples;
 };
 
-/* label lives as long as the bar ("put blk00000.dat"). */
+/* label: what it is about. Of a path the last part is shown, of long ones the beginning. */
 void stele_bar_start(struct stele_bar *bar, const struct stele_cli *cli, const char *label,
                      enum stele_bar_unit unit);
 /* Has the signature of libstele's progress steps (ctx: the bar); returns true. total 0: unknown. */

@@ -17,6 +17,8 @@
 #include "tools/config.h"
 #include "tools/tty.h"
 
+#define PORT_NAPS 20
+
 struct daemon {
 	struct stele_config config;
 	char ready[STELE_PATH_MAX];
@@ -84,6 +86,24 @@ static void write_ready(struct daemon *d)
 		say(NULL, stele_detail()); /* it serves all the same */
 }
 
+/* The kernel may hold the port of a daemon that was killed until its ring is taken down. A port that stays taken is for
+ * the node to complain of. */
+static void await_port(struct daemon *d)
+{
+	struct timespec nap = {.tv_nsec = 100 * 1000 * 1000};
+	for (int i = 0; d->config.listen[0] && i < PORT_NAPS; i++) {
+		struct stele_op op = {.kind = STELE_OP_LISTEN, .path = d->config.listen};
+		int64_t fd = stele_env_call(d->env, &op);
+		if (fd >= 0) {
+			op = (struct stele_op){.kind = STELE_OP_CLOSE, .fd = (int)fd};
+			(void)stele_env_call(d->env, &op);
+		}
+		if (fd != -EADDRINUSE)
+			return;
+		nanosleep(&nap, NULL);
+	}
+}
+
 static enum stele_err create_node(struct daemon *d)
 {
 	const struct stele_config *c = &d->config;
@@ -129,6 +149,7 @@ static enum stele_err start(struct daemon *d, const char *config)
 	if (!d->keys.has_tls)
 		return stele_fail(STELE_ERR_USAGE, "%.400s: has no tls key", d->config.key);
 	STELE_TRY(stele_tls_factory_create(&d->keys.tls, &d->tls));
+	await_port(d);
 	return create_node(d);
 }
 

@@ -170,10 +170,20 @@ static void code_run(struct stele_job_work *w)
 		stele_merkle_frontier_add(&p->tree, &p->leaf[i]);
 }
 
+static void progress(struct put_job *p)
+{
+	const struct stele_progress *g = &p->req->opts.progress;
+	uint64_t n = stele_code_n(p->code),
+	         total = p->length_known == UINT64_MAX ? 0 : p->length_known;
+	if (g->step && !g->step(g->ctx, p->acked / n, total))
+		fail(p, STELE_ERR_CANCELLED, "cancelled");
+}
+
 static void code_done(struct stele_job_work *w)
 {
 	struct put_job *p = job_of(w->job);
 	struct piece_memory *m = p->being_coded;
+	uint32_t blocks = p->put.nblocks;
 	p->being_coded = NULL;
 	if (w->err != STELE_OK)
 		fail(p, w->err, w->detail);
@@ -181,6 +191,10 @@ static void code_done(struct stele_job_work *w)
 		stele_put_step(&p->put, &(struct stele_put_event){.kind = STELE_PUT_CODED,
 		                                                  .id = &m->block.id,
 		                                                  .len = (uint32_t)m->len});
+	if (p->put.nblocks == blocks) { /* it is an earlier block once more: nothing is sent */
+		p->acked += (uint64_t)m->len * stele_code_n(p->code);
+		progress(p);
+	}
 	pump(p);
 }
 
@@ -279,15 +293,6 @@ static struct stele_put_event event_of(const struct stele_job_call *c,
 	                                .node = c->node,
 	                                .answered = stele_job_call_answered(c),
 	                                .disk = {c->node, (uint16_t)c->at}};
-}
-
-static void progress(struct put_job *p)
-{
-	const struct stele_progress *g = &p->req->opts.progress;
-	uint64_t n = stele_code_n(p->code),
-	         total = p->length_known == UINT64_MAX ? 0 : p->length_known;
-	if (g->step && !g->step(g->ctx, p->acked / n, total))
-		fail(p, STELE_ERR_CANCELLED, "cancelled");
 }
 
 static void shard_done(struct stele_job_call *c)

@@ -1,112 +1,782 @@
 """Goal: whatever a person does wrong, or the machine refuses, ends in one line that says what to do, the right exit code, and
 nothing lost."""
+import base64
+import fcntl
 import json
 import os
+import pty
+import re
+import resource
+import select
 import shutil
+import signal
 import socket
+import stat
+import struct
 import subprocess
+import tempfile
+import termios
+import threading
 import time
 
-from cluster import BIN, Case, blob, main, run, sha256
+from cluster import BIN, Case, Cluster, blob, main, run, sha256
 
 STELE = os.path.join(BIN, "stele")
+STELED = os.path.join(BIN, "steled")
+NO_URING = os.path.join(BIN, "..", "tests", "no_uring")
+MIB, GIB = 1 << 20, 1 << 30
+NOWHERE = "0" * 64
+CONTROL = re.compile(rb"[\x00-\x09\x0b-\x1f\x7f]")
 
 
-class Errors(Case):
-    def test_ids_and_arguments(self):
+def default_signals():
+    """In a child: a runner started in the background may have SIGINT ignored, and children inherit that."""
+    for sig in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(sig, signal.SIG_DFL)
+
+
+class Shared(Case):
+    """One cluster for all tests of the class; whatever they kill, they start again."""
+
+    @classmethod
+    def setUpClass(cls):
+        cls.cluster = Cluster(cls.nodes, cls.code, cls.options)
+        cls.addClassCleanup(cls.cluster.down)
+        cls.data = blob(300000, seed=1)
+        cls.id = sha256(cls.data)
+        cls.path = cls.cluster.file("object", cls.data)
+        assert cls.cluster.put(cls.path).code == 0
+
+    def setUp(self):
+        self.map = os.path.join(self.cluster.path, "cluster.json")
+        self.scratch = os.path.join(self.cluster.dir, self._testMethodName)
+        os.mkdir(self.scratch)
+
+    def there(self, name):
+        return os.path.join(self.scratch, name)
+
+    def file(self, name, content):
+        with open(self.there(name), "wb") as f:
+            f.write(content)
+        return self.there(name)
+
+    def things(self):
+        return self.cluster.json("status")["things"]
+
+    def popen(self, *argv, **kw):
+        """A command that goes on while the test does something to it."""
+        kw.setdefault("stdout", subprocess.PIPE)
+        env = dict(os.environ, STELE_CLUSTER=self.map)
+        return subprocess.Popen([STELE] + [str(a) for a in argv], stderr=subprocess.PIPE, env=env,
+                                preexec_fn=default_signals, **kw)
+
+    def still_whole(self):
+        self.assertTrue(self.ok(self.cluster.get(self.id)).out == self.data)
+
+
+class Usage(Shared):
+    def test_ids(self):
         c = self.cluster
-        self.one_line(c.get("sha256:" + "0" * 64), 4, "not found")
-        self.one_line(c.get("nonsense"), 2)
-        self.one_line(c.get("sha256:" + "0" * 63), 2)
-        self.one_line(c.stele("put", "/no/such/file"), 2, "/no/such/file")
-        self.assertEqual(c.stele("frobnicate").code, 2)
-        self.assertEqual(c.stele("put").code, 2)
-        self.assertEqual(c.stele("put", "--pool", "nosuch", c.file("f", b"x")).code, 2)
-        self.assertEqual(c.stele("get", "--range", "x:y", "0" * 64).code, 2)
-        for words in ([], ["put"], ["ledger", "import"], ["dev", "up"], ["proof", "verify"]):
-            r = run(STELE, *words, "--help")
-            self.assertEqual(r.code, 0, str(r))
-            self.assertIn(b"stele", r.out)
+        raw = bytes.fromhex(self.id)
+        cid = "b" + base64.b32encode(b"\x01\x55\x12\x20" + raw).decode().lower().rstrip("=")
+        ni = "ni:///sha-256;" + base64.urlsafe_b64encode(raw).decode().rstrip("=")
+        for ident in (self.id, "sha256:" + self.id, cid, ni):
+            self.assertTrue(self.ok(c.get(ident)).out == self.data, ident)
+            self.assertEqual(c.json("stat", ident)["object"], "sha256:" + self.id)
+        wrong_codec = "b" + base64.b32encode(b"\x01\x70\x12\x20" + raw).decode().lower().rstrip("=")
+        wrong_hash = "b" + base64.b32encode(b"\x01\x55\x13\x20" + raw).decode().lower().rstrip("=")
+        for bad in ("nonsense", "", self.id[:-1], self.id + "0", self.id[:-1] + "g", " " + self.id, self.id + " ",
+                    "sha256:", "sha256:" + self.id[:-1], "sha256:" + self.id + "00", "SHA256:" + self.id,
+                    "sha512:" + self.id, cid[:-1], cid + "a", cid[:5] + "1" + cid[6:], "Q" + cid[1:],
+                    wrong_codec, wrong_hash, ni[:-1], ni + "A", ni.replace("sha-256", "sha-512"),
+                    ni.replace(";", ""), ni[:20] + "=" + ni[21:], "ni://host/sha-256;" + ni[14:],
+                    "sha256:\n" + self.id, "\x1b[31m" + self.id):
+            for command in ("get", "stat", "verify", "proof"):
+                self.one_line(c.stele(command, "--", bad), 2)
 
-    def test_files_and_keys(self):
+    def test_unknown(self):
         c = self.cluster
-        cluster = os.path.join(c.path, "cluster.json")
-        self.one_line(run(STELE, "ls", "--cluster", "/no/such.json"), 2, "/no/such.json")
-        broken = c.file("broken.json", open(cluster, "rb").read().replace(b"root/v1", b"root/v2", 1))
-        shutil.copy(os.path.join(c.path, "client.key"), os.path.join(c.dir, "client.key"))
-        self.assertIn(run(STELE, "ls", "--cluster", broken).code, (1, 5, 6))
-        r = run(STELE, "ls", "--cluster", c.file("garbage.json", b"{"))
-        self.assertIn(r.code, (1, 2, 5), str(r))
-        os.chmod(os.path.join(c.dir, "client.key"), 0o644)
-        self.one_line(run(STELE, "ls", "--cluster", cluster, "--key", os.path.join(c.dir, "client.key")), 6, "key")
-        # a key of nobody's: refused by the nodes
-        other = os.path.join(c.dir, "other")
-        os.mkdir(other)
-        up = run(STELE, "dev", "up", "--dir", other, "--nodes", "1", "--code", "rep-1")
-        if up.code == 0:
-            self.addCleanup(run, STELE, "dev", "down", "--dir", other, "--delete")
-            stranger = os.path.join(other, "client.key")
-            self.one_line(run(STELE, "put", c.file("f", blob(100)), "--cluster", cluster, "--key", stranger), 6)
-            self.assertIn(run(STELE, "get", "0" * 64, "--cluster", cluster, "--key", stranger).code, (6, 7))
+        for command in (["get"], ["stat"], ["verify"], ["proof"], ["get", "-o", self.there("out")],
+                        ["get", "--range", "0:1"]):
+            self.one_line(c.stele(*command, "sha256:" + NOWHERE), 4, "not found")
+        self.assertEqual(os.listdir(self.scratch), [])
+
+    def test_arguments(self):
+        c = self.cluster
+        for argv in (["frobnicate"], ["put"], ["put", "--pool", "nosuch", self.path], ["put", "--pool"],
+                     ["put", "--nope", self.path], ["get"], ["get", self.id, self.id], ["get", self.id, "--json"],
+                     ["get", "--range", "x:y", self.id], ["get", "--range", "5", self.id],
+                     ["get", "--range", "-1:5", self.id], ["get", "--range", "0:99999999999999999999", self.id],
+                     ["get", "--range", "300000:1", self.id], ["get", "--range", "0:300001", self.id],
+                     ["verify"], ["verify", "--all", self.id], ["repair", "now"], ["scrub", "--wait=yes"],
+                     ["ledger"], ["ledger", "get", "--chain", "bitcoin"], ["ledger", "get", "--height", "1"],
+                     ["ledger", "get", "--chain", "nochain", "--height", "1"],
+                     ["ledger", "get", "--chain", "bitcoin", "--height", "x"],
+                     ["ledger", "get", "--chain", "bitcoin", "--hash", "zz"],
+                     ["ledger", "get", "--chain", "bitcoin", "--height", "1", "--json"],
+                     ["ledger", "ls"], ["ledger", "import", "--chain", "bitcoin"], ["ledger", "import", self.path],
+                     ["proof", self.id, "--json"], ["proof", "verify"], ["--json", "ls"]):
+            r = c.stele(*argv) if "--" not in argv[0] else run(STELE, *argv)
+            self.assertEqual(r.code, 2, str(r))
+            self.assertIn("stele", r.err)
+        for argv in (["dev", "up"], ["dev", "kill", "--dir", c.path], ["dev", "kill", "--dir", c.path, "9"],
+                     ["dev", "kill", "--dir", c.path, "x"], ["dev", "start", "--dir", self.scratch],
+                     ["dev", "down", "--dir", "/no/such"], ["dev", "up", "--dir", self.path],
+                     ["dev", "up", "--dir", c.path, "--nodes", "3"], ["dev", "up", "--dir", c.path, "--code", "rep-3"],
+                     ["dev", "up", "--dir", self.there("n"), "--nodes", "3"],
+                     ["dev", "up", "--dir", self.there("n"), "--nodes", "65"],
+                     ["dev", "up", "--dir", self.there("n"), "--code", "rs-33-2"],
+                     ["dev", "up", "--dir", self.there("n"), "--capacity", "1MiB"]):
+            self.one_line(run(STELE, *argv), 2)
+
+    def test_local_files(self):
+        """A local name that is wrong is wrong use, whatever is wrong with it; and nothing was stored."""
+        c = self.cluster
+        before = self.things()
+        for bad in ("/no/such/file", self.scratch, self.path + "/x", ""):
+            for argv in (["put", bad], ["ledger", "import", "--chain", "bitcoin", bad], ["ledger", "identify", bad],
+                         ["proof", "verify", bad], ["proof", "verify", self.path, "--file", bad]):
+                self.one_line(run(STELE, *argv, env={"STELE_CLUSTER": self.map}), 2, bad)
+        self.one_line(c.stele("anchor", "now", "--log-key", "/no/such"), 2, "/no/such")
+        self.one_line(c.stele("anchor", "now", "--log-key", os.path.join(c.path, "client.key")), 6, "log")
+        r = c.stele("put", self.path, "/no/such", self.path, "--json")
+        self.one_line(r, 2, "/no/such")
+        self.assertEqual((len(r.json["files"]), r.json["error"]["exit"]), (1, 2), "what was done is told")
+        self.assertEqual(self.things(), before + 1, "a second deposit of the same object, nothing else")
+
+    def test_targets(self):
+        """-o replaces a file when all is well, and leaves it alone otherwise."""
+        c = self.cluster
+        old = self.file("old", b"old")
+        fifo = self.there("fifo")
+        os.mkfifo(fifo)
+        link = self.there("link")
+        os.symlink(old, link)
+        names = sorted(os.listdir(self.scratch))
+        for bad in (self.scratch, "/no/such/out", old + "/x", "/dev/null", fifo, "", self.there("d/")):
+            for argv in (["get", self.id], ["proof", self.id], ["get", self.id, "--range", "0:5"],
+                         ["ledger", "get", "--chain", "bitcoin", "--height", "0"]):
+                self.one_line(c.stele(*argv, "-o", bad), 2)
+            self.one_line(c.stele("put", self.path, "--receipt", bad), 2)
+        self.assertTrue(stat.S_ISCHR(os.stat("/dev/null").st_mode))
+        self.one_line(c.stele("get", NOWHERE, "-o", old), 4)
+        self.assertEqual(open(old, "rb").read(), b"old")
+        self.assertEqual(sorted(os.listdir(self.scratch)), names)
+        self.ok(c.stele("get", self.id, "-o", link))
+        self.assertTrue(open(old, "rb").read() == self.data and os.path.islink(link))
+        self.ok(c.stele("get", self.id, "--range", "1:5", "-o", old))
+        self.assertEqual(open(old, "rb").read(), self.data[1:6])
+        self.ok(c.stele("put", self.path, "--receipt", old))
+        self.assertIn(self.id, open(old).read())
+        self.assertEqual(sorted(os.listdir(self.scratch)), names)
+
+    def test_names(self):
+        """Names are bytes: they reach nobody's terminal as orders, and JSON is JSON."""
+        c = self.cluster
+        name = os.fsencode(self.scratch) + b"/a b\nc\x1b[31m\xff\xc3\xa9.txt"
+        with open(name, "wb") as f:
+            f.write(b"content")
+        shown = "/a b\nc\x1b[31m\ufffd\u00e9.txt"
+
+        def call(*argv):
+            done = subprocess.run([STELE.encode(), *argv, b"--cluster", os.fsencode(self.map)], capture_output=True)
+            return done
+        r = call(b"put", name)
+        self.assertEqual((r.returncode, CONTROL.search(r.stdout), len(r.stdout.splitlines())), (0, None, 1), r)
+        r = call(b"put", b"--json", name)
+        self.assertTrue(json.loads(r.stdout)["files"][0]["file"].endswith(shown), r)
+        for argv in ([b"put", name + b"x"], [b"ledger", b"import", b"--chain", b"bitcoin", name],
+                     [b"ledger", b"identify", name + b"x"], [b"proof", b"verify", name],
+                     [b"get", self.id.encode(), b"-o", name + b"/x"]):
+            r = subprocess.run([STELE.encode(), *argv, b"--json"], capture_output=True,
+                               env=dict(os.environ, STELE_CLUSTER=self.map))
+            self.assertNotEqual(r.returncode, 0)
+            self.assertEqual((CONTROL.search(r.stderr), len(r.stderr.splitlines())), (None, 1), r)
+            self.assertIn(shown[:8], json.loads(r.stdout)["error"]["message"], r)
+        out = name + b".out"
+        r = call(b"get", self.id.encode(), b"-o", out, b"--json")
+        self.assertEqual(r.returncode, 0, r)
+        json.loads(r.stdout)
+        with open(out, "rb") as f:
+            self.assertTrue(f.read() == self.data)
+        self.ok(c.get(sha256(b"content")))
+
+    def commands(self):
+        listed = run(STELE, "--help").out.decode()
+        found = re.findall(r"^  ([a-z]+(?: [a-z]+)*)(?=  | [A-Z\[])", listed, re.M)
+        self.assertIn("ledger import", found)
+        self.assertGreaterEqual(len(found), 20, found)
+        return found
+
+    def test_help(self):
+        for words in self.commands():
+            r = self.ok(run(STELE, *words.split(), "--help"))
+            self.assertIn(b"\nExample:\n  stele " + words.encode(), r.out)
+            self.assertIn(b"--json", r.out)
+            self.assertIsNone(CONTROL.search(r.out))
+            for line in r.out.decode().splitlines():
+                self.assertLessEqual(len(line), 400, words)
+        for words in ([], ["ledger"], ["dev"], ["anchor"]):
+            self.assertIn(b"stele", self.ok(run(STELE, *words, "--help")).out)
+        self.assertIn(b"--config", self.ok(run(STELED, "--help")).out)
+
+    def test_json_everywhere(self):
+        """Every command, well and ill: stdout is JSON, stderr has a line at most."""
+        c = self.cluster
+        out = self.there("out")
+        self.ok(c.stele("anchor", "now"))
+        proof = self.there("proof")
+        good = {
+            "put": [self.path], "get": [self.id, "-o", out], "stat": [self.id], "ls": [], "verify": [self.id],
+            "status": [], "repair": ["--wait"], "scrub": ["--wait"], "ledger ls": ["--chain", "bitcoin"],
+            "anchor now": [], "anchor status": [], "proof": [self.id, "-o", proof],
+            "proof verify": [proof, "--file", self.path],
+        }
+        lines = {"ls"}
+        for words, argv in good.items():
+            r = self.ok(c.stele(*words.split(), *argv, "--json"))
+            for text in r.out.splitlines() if words in lines else [r.out]:
+                self.assertIsInstance(json.loads(text), dict, str(r))
+        r = c.stele("verify", "--all", "--json")
+        self.assertGreaterEqual(len(self.ok(r).json["objects"]), 1)
+        bad = {
+            "put": ["/no/such"], "get": [NOWHERE, "-o", out], "stat": [NOWHERE], "ls": ["x"], "verify": [NOWHERE],
+            "status": ["x"], "repair": ["x"], "scrub": ["x"], "ledger ls": [], "ledger get": ["--chain", "x", "--height", "1"],
+            "ledger import": ["--chain", "bitcoin", self.path], "ledger identify": [self.path], "anchor now": ["x"],
+            "anchor status": ["x"], "proof": [NOWHERE, "-o", proof], "proof verify": ["/no/such"], "dev up": [],
+            "dev kill": ["1"], "dev start": [], "dev down": [],
+        }
+        self.assertEqual(sorted(bad), sorted(self.commands()))
+        for words, argv in bad.items():
+            r = run(STELE, *words.split(), *argv, "--json", env={"STELE_CLUSTER": self.map})
+            self.one_line(r, r.code)
+            error = r.json["error"]
+            self.assertEqual(error["exit"], r.code, str(r))
+            self.assertNotEqual(r.code, 0, str(r))
+            self.assertTrue(r.err.rstrip().endswith(error["message"]) and error["message"], str(r))
+        self.assertEqual(run(STELE, "nosuch", "--json").json["error"]["exit"], 2)
+
+    def test_standard_streams(self):
+        c = self.cluster
+        full = open("/dev/full", "wb")
+        self.addCleanup(full.close)
+
+        def call(*argv, **kw):
+            return subprocess.run([STELE, *argv], env=dict(os.environ, STELE_CLUSTER=self.map), stderr=subprocess.PIPE,
+                                  **kw)
+        for argv in (["get", self.id], ["put", self.path], ["put", self.path, "--json"], ["ls"], ["ls", "--json"],
+                     ["status"], ["status", "--json"], ["stat", self.id], ["verify", self.id], ["--help"],
+                     ["put", "--help"], ["--version"], ["ledger", "ls", "--chain", "bitcoin"]):
+            r = call(*argv, stdout=full)
+            self.assertEqual((r.returncode, len(r.stderr.splitlines())), (1, 1), (argv, r))
+            self.assertIn(b"No space left", r.stderr)
+            r = call(*argv, preexec_fn=lambda: os.close(1))
+            self.assertEqual((r.returncode, len(r.stderr.splitlines())), (1, 1), (argv, r))
+            # A reader that leaves knows why: no noise, no waiting.
+            reader, writer = os.pipe()
+            os.close(reader)
+            r = call(*argv, stdout=writer)
+            os.close(writer)
+            self.assertEqual((r.returncode, r.stderr), (1, b""), (argv, r))
+        head = subprocess.run("%s get %s | head -c 10" % (STELE, self.id), shell=True, capture_output=True,
+                              env=dict(os.environ, STELE_CLUSTER=self.map))
+        self.assertEqual((head.stdout, head.stderr), (self.data[:10], b""))
+        # Without a stdin or a stderr nothing else takes their places.
+        r = call("put", "-", stdout=subprocess.PIPE, preexec_fn=lambda: os.close(0))
+        self.assertEqual(r.returncode, 1, r)
+        r = call("get", self.id, stdout=subprocess.PIPE, preexec_fn=lambda: os.close(0))
+        self.assertTrue(r.returncode == 0 and r.stdout == self.data)
+        r = subprocess.run([STELE, "put", "/no/such"], env=dict(os.environ, STELE_CLUSTER=self.map),
+                           preexec_fn=lambda: os.close(2))
+        self.assertEqual(r.returncode, 2)
+        self.still_whole()
+        self.ok(c.stele("verify", "--all"))
+
+
+class Sources(Shared):
+    def test_pipes(self):
+        c = self.cluster
+        r = self.ok(c.stele("put", "-", "--json", stdin=b"from a pipe"))
+        self.assertEqual(r.json["files"][0]["object"], "sha256:" + sha256(b"from a pipe"))
+        fifo = self.there("fifo")
+        os.mkfifo(fifo)
+        content = blob(20 * MIB, seed=2)
+        p = self.popen("put", fifo)
+        with open(fifo, "wb") as f:
+            for at in range(0, len(content), 3 * MIB):
+                f.write(content[at:at + 3 * MIB])
+                f.flush()
+        out, err = p.communicate(timeout=60)
+        self.assertEqual(p.returncode, 0, err)
+        self.assertIn(sha256(content).encode(), out)
+        self.assertTrue(self.ok(c.get(sha256(content))).out == content)
+        # A file that the kernel makes up as it is read says that it is empty.
+        with open("/proc/version", "rb") as f:
+            self.assertIn(sha256(f.read()).encode(), self.ok(c.stele("put", "/proc/version")).out)
+        self.assertIn(sha256(b"").encode(), self.ok(c.stele("put", "/dev/null")).out)
+        self.one_line(c.stele("put", "/proc/self/mem"), 1, "/proc/self/mem")
+        self.one_line(c.stele("ledger", "import", "--chain", "bitcoin", "/dev/zero"), 2, "regular")
+        self.one_line(run(STELE, "ledger", "identify", fifo), 2, "regular")
+
+    def test_changing_file(self):
+        """What is stored is what the file was, or nothing."""
+        before = self.things()
+        for size, then in ((4 * GIB, MIB), (4 * GIB, 0), (64 * MIB, None)):
+            path = self.there("changing")
+            with open(path, "wb") as f:
+                f.truncate(size)
+            p = self.popen("put", path)
+            if then is None:
+                stop = time.time() + 20
+                while p.poll() is None and time.time() < stop:
+                    with open(path, "ab") as f:  # whoever reads never catches up
+                        f.truncate(os.path.getsize(path) + 64 * MIB)
+                    time.sleep(0.002)
+            else:
+                time.sleep(0.2)
+                os.truncate(path, then)
+            out, err = p.communicate(timeout=60)
+            self.assertEqual((p.returncode, out), (5, b""), err)
+            self.assertIn(b"changed while it was read", err)
+            self.assertEqual(len(err.splitlines()), 1, err)
+        self.assertEqual(self.things(), before)
+
+    def test_too_many_pieces(self):
+        path = self.there("huge")
+        before = self.things()
+        with open(path, "wb") as f:
+            f.truncate(1024 * 16 * MIB + 1)
+        started = time.time()
+        self.one_line(self.cluster.stele("put", path), 1, "1024", "split")
+        self.assertLess(time.time() - started, 5, "refused before it is read")
+        self.assertEqual(self.things(), before)
+
+    def test_disk_full_here(self):
+        """No room where -o points: the older file stays, nothing else does."""
+        c = self.cluster
+        out = self.file("out", b"older")
+
+        def limit():
+            signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+            resource.setrlimit(resource.RLIMIT_FSIZE, (100000, 100000))
+        for argv in (["get", self.id, "-o", out], ["get", self.id, "--range", "5:200000", "-o", out]):
+            r = subprocess.run([STELE, *argv, "--cluster", self.map], capture_output=True, preexec_fn=limit)
+            self.assertEqual((r.returncode, len(r.stderr.splitlines())), (1, 1), r)
+            self.assertEqual(os.listdir(self.scratch), ["out"])
+            self.assertEqual(open(out, "rb").read(), b"older")
+        self.ok(c.get(self.id, "-o", out))
+
+
+class Interrupts(Shared):
+    """Ctrl-C and its relatives: soon over, one line, nothing half-written, the archive as it was."""
+
+    @classmethod
+    def setUpClass(cls):
+        super().setUpClass()
+        cls.big = blob(96 * MIB, seed=3)
+        cls.big_path = cls.cluster.file("big", cls.big)
+        assert cls.cluster.put(cls.big_path).code == 0
+
+    def interrupt(self, p, sig=signal.SIGINT, after=0.3, code=1, within=4):
+        time.sleep(after)
+        self.assertIsNone(p.poll(), "it was over before: %s" % (p.args,))
+        p.send_signal(sig)
+        started = time.time()
+        _, err = p.communicate(timeout=30)
+        self.assertLess(time.time() - started, within, p.args)
+        lines = err.decode().splitlines()
+        self.assertEqual((p.returncode, len(lines)), (code, 1), err)
+        self.assertIn("interrupted", lines[0])
+
+    def test_put(self):
+        before = self.things()
+        sparse = self.there("sparse")
+        with open(sparse, "wb") as f:
+            f.truncate(8 * GIB)
+        for sig in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            self.interrupt(self.popen("put", sparse), sig)
+        fifo = self.there("fifo")
+        os.mkfifo(fifo)
+        self.interrupt(self.popen("put", fifo))  # in open
+        p = self.popen("put", fifo)
+        with open(fifo, "wb") as f:  # in read
+            f.write(b"some")
+            f.flush()
+            self.interrupt(p)
+        self.interrupt(self.popen("put", "-", stdin=subprocess.PIPE))
+        self.assertEqual(self.things(), before)
+        self.still_whole()
+
+    def test_get(self):
+        out = self.file("out", b"older")
+        paused = self.cluster
+        # Nodes that hang: the get waits, and is interrupted while it does.
+        pids = [int(open(os.path.join(paused.path, "node%d" % n, "pid")).read()) for n in range(1, 9)]
+        for pid in pids:
+            os.kill(pid, signal.SIGSTOP)
+        try:
+            self.interrupt(self.popen("get", self.id, "-o", out), after=0.1)
+            self.interrupt(self.popen("put", self.path), after=0.1)
+            self.interrupt(self.popen("ls"), after=0.1)
+            self.interrupt(self.popen("status"), after=0.1)
+        finally:
+            for pid in pids:
+                os.kill(pid, signal.SIGCONT)
+        self.assertEqual(os.listdir(self.scratch), ["out"])
+        self.assertEqual(open(out, "rb").read(), b"older")
+        # Nobody reads: what is blocked in writing is given up.
+        p = self.popen("get", sha256(self.big))
+        time.sleep(1)
+        p.send_signal(signal.SIGTERM)
+        started = time.time()
+        while p.poll() is None and time.time() - started < 20:
+            time.sleep(0.1)
+        self.assertEqual(p.returncode, 1)
+        self.assertIn(b"interrupted", p.communicate()[1])
+        for _ in range(5):  # wherever it is when it comes
+            p = self.popen("get", sha256(self.big), "-o", out)
+            time.sleep(0.05)
+            p.send_signal(signal.SIGINT)
+            p.communicate(timeout=30)
+            self.assertIn(p.returncode, (0, 1))
+            self.assertEqual(os.listdir(self.scratch), ["out"])
+        self.still_whole()
+
+    def test_import(self):
+        path = self.there("blk00000.dat")
+        self.ok(run(os.path.join(BIN, "stele-mine"), "--size", "24M", "-o", path))
+        ended = set()
+        for after in (0.02, 0.05, 0.1, 0.2, 0.4):
+            p = self.popen("ledger", "import", "--chain", "bitcoin-regtest", path)
+            time.sleep(after)
+            p.send_signal(signal.SIGINT)
+            p.communicate(timeout=30)
+            ended.add(p.returncode)
+            self.assertIn(p.returncode, (0, 1, -signal.SIGINT))
+        r = self.cluster.json("ledger", "import", "--chain", "bitcoin-regtest", path)["files"][0]
+        self.assertEqual((r["level"], r["first"]), ("linked", 0))
+        self.assertEqual(len(self.cluster.json("ledger", "ls", "--chain", "bitcoin-regtest")["segments"]), 1)
+
+    def test_repair_and_scrub(self):
+        """Who watches may leave: the nodes go on, and whoever comes next sees the end of it."""
+        c = self.cluster
+        for words in (["scrub", "--deep", "--wait"], ["repair", "--wait"], ["scrub", "--wait"]):
+            for after in (0.02, 0.1, 0.3):
+                p = self.popen(*words)
+                time.sleep(after)
+                p.send_signal(signal.SIGINT)
+                _, err = p.communicate(timeout=30)
+                self.assertIn(p.returncode, (0, 1, -signal.SIGINT), err)
+                self.assertLessEqual(len(err.splitlines()), 2, err)  # one that runs is waited for, and said
+            self.ok(c.stele(*words))
+        self.ok(c.stele("scrub"))
+        r = c.stele("scrub", "--wait", "--deep")  # whether or not that one has ended
+        self.assertEqual(self.ok(r).err.count("a scrub is running already"), r.err.count("\n"))
+        c.kill(2)
+        p = self.popen("repair", "--wait")
+        time.sleep(0.2)
+        p.send_signal(signal.SIGINT)
+        p.communicate(timeout=30)
+        self.ok(c.stele("repair", "--wait"))
+        c.start(2)
+        self.ok(c.stele("repair", "--wait"))
+        self.still_whole()
+
+
+class Keys(Shared):
+    def test_cluster_and_key_files(self):
+        c = self.cluster
+        with open(self.map, "rb") as f:
+            raw = f.read()
+        self.one_line(run(STELE, "ls", "--cluster", "/no/such.json"), 2, "/no/such.json", "--cluster")
+        self.one_line(run(STELE, "ls", "--cluster", self.scratch), 2, "directory")
+        self.one_line(run(STELE, "ls", env={"STELE_CLUSTER": "/no/such.json"}), 2, "/no/such.json")
+        self.one_line(run(STELE, "ls", "--cluster", self.map, "--key", "/no/such"), 2, "/no/such", "--key")
+        key = self.there("client.key")
+        shutil.copy(os.path.join(c.path, "client.key"), key)
+        os.chmod(key, 0o600)
+        garbage = self.there("garbage.json")
+        for bad in (b"", b"{", b"[]", b"{}", raw[:len(raw) // 2], raw.replace(b'"root"', b'"toor"', 1), b"\0" * 100):
+            with open(garbage, "wb") as f:
+                f.write(bad)
+            self.one_line(run(STELE, "ls", "--cluster", garbage), 5, "garbage.json")
+            self.one_line(run(STELE, "anchor", "status", "--cluster", garbage), 5, "garbage.json")
+        for at in range(50, len(raw), len(raw) // 25):  # one changed letter anywhere
+            changed = bytearray(raw)
+            changed[at] = ord("0") if changed[at] != ord("0") else ord("1")
+            with open(garbage, "wb") as f:
+                f.write(changed)
+            r = run(STELE, "ls", "--cluster", garbage)
+            self.assertIn(r.code, (5, 6), str(r))
+            self.one_line(r, r.code)
+        for bad in (b"", b"x", open(key, "rb").read()[:-10], b"\0" * 99):
+            with open(self.there("k"), "wb") as f:
+                f.write(bad)
+            os.chmod(self.there("k"), 0o600)
+            self.one_line(run(STELE, "ls", "--cluster", self.map, "--key", self.there("k")), 5, "k")
+        os.chmod(key, 0o644)
+        self.one_line(run(STELE, "ls", "--cluster", self.map, "--key", key), 6, "chmod 600")
+        self.one_line(run(STELE, "ls", "--cluster", self.map, "--key", os.path.join(c.path, "log.key")), 2, "client")
+
+    def test_stranger(self):
+        """Another cluster's key, and another cluster's file."""
+        other = self.there("other")
+        self.ok(run(STELE, "dev", "up", "--dir", other, "--nodes", "1", "--code", "rep-1"))
+        self.addCleanup(run, STELE, "dev", "down", "--dir", other, "--delete")
+        stranger = os.path.join(other, "client.key")
+        path = self.file("f", blob(100000, seed=5))
+        small = self.file("g", b"small")
+        for argv in (["put", path], ["put", small], ["get", self.id], ["stat", self.id], ["verify", self.id], ["ls"],
+                     ["verify", "--all"], ["status"], ["repair"], ["repair", "--wait"], ["scrub"], ["scrub", "--wait"],
+                     ["ledger", "ls", "--chain", "bitcoin"], ["proof", self.id]):
+            self.one_line(self.cluster.stele(*argv, "--key", stranger), 6, "key")
+            self.one_line(run(STELE, *argv, "--cluster", os.path.join(other, "cluster.json"), "--key",
+                              os.path.join(self.cluster.path, "client.key")), 6, "key")
+        r = self.cluster.get(sha256(b"small"))
+        self.one_line(r, 4)
+        self.still_whole()
+
+    def test_reader(self):
+        """A client with the role of a reader, and no other."""
+        c = self.cluster
+        reader = os.path.join(c.path, "reader.key")
+        before = self.things()
+        self.assertTrue(self.ok(c.stele("get", self.id, "--key", reader)).out == self.data)
+        for argv in (["stat", self.id], ["ls"], ["verify", self.id], ["status"], ["ledger", "ls", "--chain", "bitcoin"]):
+            self.ok(c.stele(*argv, "--key", reader))
+        mined = self.there("blk00000.dat")
+        self.ok(run(os.path.join(BIN, "stele-mine"), "--size", "1K", "-o", mined))
+        for argv in (["put", self.path], ["put", self.file("g", b"small")], ["repair"], ["repair", "--wait"], ["scrub"],
+                     ["scrub", "--wait"], ["anchor", "now"], ["ledger", "import", "--chain", "bitcoin-regtest", mined]):
+            self.one_line(c.stele(*argv, "--key", reader), 6)
+        self.assertEqual(self.things(), before, "nothing was stored")
+        self.assertEqual(c.json("ledger", "ls", "--chain", "bitcoin-regtest")["segments"], [])
+
+
+class Daemons(Shared):
+    def steled(self, config, **kw):
+        return run(STELED, "--config", config, timeout=30, **kw)
+
+    def last_line(self, r, code, *words):
+        """A daemon logs; what it ends with is one line."""
+        self.assertEqual(r.code, code, str(r))
+        for word in words:
+            self.assertIn(word.lower(), r.err.splitlines()[-1].lower(), str(r))
+
+    def ini(self, **change):
+        """Node 2's configuration with some lines changed; None takes one away."""
+        node = os.path.join(self.cluster.path, "node2")
+        lines = {"[node]": None, "id": "2", "key": os.path.join(node, "node.key"), "cluster": self.map,
+                 "listen": "127.0.0.1:0", "[disk 0]": None, "dir": self.there("disk")}
+        lines.update({k: v for k, v in change.items()})
+        text = "".join("%s\n" % k if k.startswith("[") else "%s = %s\n" % (k, v) for k, v in lines.items()
+                       if k.startswith("[") or v is not None)
+        return self.file("steled.ini", text.encode())
+
+    def test_configuration(self):
+        for bad in ("/no/such.ini", self.scratch):
+            self.last_line(self.steled(bad), 2, bad)
+        self.assertEqual(run(STELED).code, 2)
+        self.assertEqual(run(STELED, "--nope").code, 2)
+        for text, word in ((b"[node]\nid = many\n", "id"), (b"garbage\n", "line 1"), (b"", "is missing"),
+                           (b"[node]\nid = 1\nid = 2\n", "twice"), (b"\0\0", "zero byte"), (b"[x]\ny = 1\n", "section"),
+                           (b"[node]\nspeed = 9\n", "no such key"), (b"x" * 100000, "longer")):
+            self.last_line(self.steled(self.file("bad.ini", text)), 2, "bad.ini", word)
+        os.mkdir(self.there("disk"))
+        self.last_line(self.steled(self.ini(id="77")), 2, "77")
+        self.last_line(self.steled(self.ini(key="/no/key")), 2, "[node] key", "/no/key")
+        self.last_line(self.steled(self.ini(cluster="/no/map")), 2, "[node] cluster", "/no/map")
+        self.last_line(self.steled(self.ini(cluster=self.scratch)), 2, "[node] cluster")
+        self.last_line(self.steled(self.ini(cluster=self.path)), 5)
+        self.last_line(self.steled(self.ini(dir="/no/disk")), 2, "not mounted")
+        self.last_line(self.steled(self.ini(dir=self.path)), 2, "not a directory")
+        self.last_line(self.steled(self.ini(dir=self.cluster.disk(5))), 2, "another process")
+        self.last_line(self.steled(self.ini(listen="nowhere")), 2, "listen")
+        # A node key that is not the node's: it may run, and nobody lets it in.
+        self.still_whole()
+
+    def test_port_in_use(self):
+        c = self.cluster
+        c.kill(3)
+        ini = os.path.join(c.path, "node3", "steled.ini")
+        with open(ini) as f:
+            listen = re.search(r"^listen *= *(\S+)$", f.read(), re.M).group(1)
+        host, port = listen.rsplit(":", 1)
+        with socket.socket() as s:
+            s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            for _ in range(100):  # the kernel may still be taking the killed one's ring down
+                try:
+                    s.bind((host, int(port)))
+                    break
+                except OSError:
+                    time.sleep(0.1)
+            s.listen()
+            self.last_line(self.steled(ini), 7, port, "another program has this port")
+            self.one_line(c.dev("start", "3"), 7, port, "another program", "node 3")
+            self.still_whole()
+        c.start(3)
+        self.last_line(self.steled(ini), 2, "another process has this store open")
+        self.assertEqual(c.json("status")["nodes_up"], 8)
 
     def test_all_nodes_down(self):
         c = self.cluster
-        data = blob(100000)
-        self.ok(c.put(c.file("f", data)))
-        c.kill(*range(1, 9))
-        self.one_line(c.get(sha256(data)), 7)
-        self.one_line(c.stele("put", c.file("g", b"x")), 7)
-        self.assertEqual(c.stele("status").code, 7)
-        c.start(*range(1, 9))
-        self.assertTrue(self.ok(c.get(sha256(data))).out == data)
+        everyone = [str(n) for n in range(1, 9)]
+        c.kill(*everyone)
+        for argv in (["get", self.id], ["put", self.path], ["stat", self.id], ["verify", self.id], ["verify", "--all"],
+                     ["ls"], ["status"], ["repair"], ["repair", "--wait"], ["scrub", "--wait"], ["proof", self.id],
+                     ["anchor", "now"], ["ledger", "ls", "--chain", "bitcoin"], ["get", NOWHERE]):
+            self.one_line(c.stele(*argv), 7)
+            error = c.stele(*argv, "--json", *(["-o", self.there("x")] if argv[0] in ("get", "proof") else []))
+            self.assertEqual(error.json["error"]["exit"], 7, str(error))
+        c.start(*everyone)
+        self.still_whole()
+        self.ok(c.stele("verify", "--all"))
 
     def test_dev_up_beside_other_things(self):
-        c = self.cluster
-        busy = os.path.join(c.dir, "busy")
+        busy = self.there("busy")
         os.mkdir(busy)
-        open(os.path.join(busy, "precious"), "w").close()
-        up = run(STELE, "dev", "up", "--dir", busy, "--nodes", "1", "--code", "rep-1")
-        self.ok(up)
+        precious = os.path.join(busy, "precious")
+        open(precious, "w").close()
+        self.ok(run(STELE, "dev", "up", "--dir", busy, "--nodes", "1", "--code", "rep-1"))
+        again = self.ok(run(STELE, "dev", "up", "--dir", busy))
+        self.assertIn(b"1 nodes serve", again.out)
+        self.ok(run(STELE, "dev", "down", "--dir", busy, "--delete"))
         self.ok(run(STELE, "dev", "down", "--dir", busy, "--delete"))
         self.assertEqual(os.listdir(busy), ["precious"], "what is somebody else's stays")
         open(os.path.join(busy, "cluster.json"), "w").close()
         self.one_line(run(STELE, "dev", "up", "--dir", busy), 5, "cluster.json")
-        self.one_line(run(STELE, "dev", "up", "--dir", os.path.join(busy, "precious")), 2, "precious")
+        self.one_line(run(STELE, "dev", "up", "--dir", precious), 2, "precious")
 
-    def test_port_in_use_and_bad_config(self):
-        c = self.cluster
-        c.kill(3)
-        ini = os.path.join(c.path, "node3", "steled.ini")
-        text = open(ini).read()
-        listen = [l.split("=", 1)[1].strip() for l in text.splitlines() if l.split("=")[0].strip() == "listen"][0]
-        host, port = listen.rsplit(":", 1)
-        with socket.socket() as s:
-            s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            s.bind((host, int(port)))
-            s.listen()
-            r = run(os.path.join(BIN, "steled"), "--config", ini, timeout=30)
-            self.assertNotEqual(r.code, 0)
-            self.assertIn(port, r.err)
-        bad = c.file("bad.ini", b"[node]\nid = many\n")
-        r = run(os.path.join(BIN, "steled"), "--config", bad, timeout=30)
-        self.assertEqual(r.code, 2, str(r))
-        self.assertIn("id", r.err)
-        self.assertEqual(run(os.path.join(BIN, "steled"), "--config", "/no/such.ini", timeout=30).code, 2)
-        c.start(3)
-        self.assertEqual(c.json("status")["nodes_up"], 8)
 
-    def test_interrupted_get_leaves_no_file(self):
-        c = self.cluster
-        data = blob(100 << 20)
-        self.ok(c.put(c.file("f", data)))
-        out = os.path.join(c.dir, "out")
-        p = subprocess.Popen([STELE, "get", sha256(data), "-o", out, "--cluster",
-                              os.path.join(c.path, "cluster.json")], stderr=subprocess.PIPE)
-        time.sleep(0.1)
-        p.send_signal(2)
-        p.communicate(timeout=30)
-        if p.returncode != 0:
-            self.assertFalse(os.path.exists(out))
+class NoUring(Case):
+    """io_uring refused by the system, in earnest: the same commands, the same answers, on threads."""
+    nodes, code = 6, "rs-3-2"
+
+    def setUp(self):
+        if not os.path.exists(NO_URING):
+            self.fail("no_uring was not built")
+
+    def in_it(self, *argv, **kw):
+        return run(NO_URING, STELE, *argv, timeout=120, **kw)
+
+    def test_refused(self):
+        top = Cluster.__new__(Cluster)  # its daemons are started in it, too
+        top.dir = tempfile.mkdtemp(prefix="stele-e2e-")
+        top.path = os.path.join(top.dir, "c")
+        self.addCleanup(top.down)
+        self.ok(self.in_it("dev", "up", "--dir", top.path, "--nodes", "6", "--code", "rs-3-2"))
+        env = {"STELE_CLUSTER": os.path.join(top.path, "cluster.json")}
+        for n in range(1, 7):
+            with open(os.path.join(top.path, "node%d" % n, "log")) as f:
+                self.assertIn("(threads)", f.read())
+        content, small = blob(20 * MIB + 5, seed=9), b"small"
+        for name, data in (("f", content), ("g", small)):
+            self.ok(self.in_it("put", top.file(name, data), env=env))
+        self.ok(self.in_it("dev", "kill", "--dir", top.path, "2"))
+        for data in (content, small):
+            self.assertTrue(self.ok(self.in_it("get", sha256(data), env=env)).out == data)
+        self.ok(self.in_it("repair", "--wait", env=env))
+        self.ok(self.in_it("dev", "start", "--dir", top.path, env=env))
+        self.ok(self.in_it("scrub", "--deep", "--wait", env=env))
+        self.ok(self.in_it("verify", "--all", env=env))
+        # One that has it, and is told not to use it, agrees.
+        self.assertTrue(self.ok(run(STELE, "get", sha256(small), env=dict(env, STELE_ENV="threads"))).out == small)
+        # And who insists on it is told.
+        self.one_line(self.in_it("get", sha256(small), env=dict(env, STELE_ENV="io_uring")), 1, "io_uring")
+        self.one_line(run(STELE, "get", sha256(small), env=dict(env, STELE_ENV="nonsense")), 2, "STELE_ENV")
+
+
+class Terminal(Shared):
+    """Colours and bars are for terminals that can show them."""
+
+    def on_pty(self, *argv, env=None, feed=None, columns=80):
+        """Runs it with stdout and stderr on a terminal; what was shown."""
+        master, slave = pty.openpty()
+        fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
+        full = dict(os.environ, STELE_CLUSTER=self.map, TERM="xterm")
+        full.pop("NO_COLOR", None)
+        full.update(env or {})
+        p = subprocess.Popen([STELE, *argv], stdin=subprocess.PIPE if feed else subprocess.DEVNULL, stdout=slave,
+                             stderr=slave, env=full, preexec_fn=default_signals)
+        os.close(slave)
+        feeder = threading.Thread(target=feed, args=(p.stdin,)) if feed else None
+        if feeder:
+            feeder.start()
+        shown = b""
+        while True:
+            ready, _, _ = select.select([master], [], [], 60)
+            try:
+                chunk = os.read(master, 65536) if ready else b""
+            except OSError:  # EIO: nobody has it open any more
+                break
+            if not chunk:
+                break
+            shown += chunk
+        os.close(master)
+        if feeder:
+            feeder.join()
+        p.wait(timeout=30)
+        return p.returncode, shown
+
+    @staticmethod
+    def slowly(stdin):
+        with stdin:
+            for _ in range(16):
+                stdin.write(b"x" * (256 << 10))
+                stdin.flush()
+                time.sleep(0.15)
+
+    def test_bar(self):
+        code, shown = self.on_pty("put", "-", feed=self.slowly)
+        self.assertEqual(code, 0, shown)
+        self.assertRegex(shown, rb"\r\x1b\[K-  [0-9.]+ (B|KiB|MiB)  ")
+        self.assertRegex(shown, rb"\r\x1b\[Ksha256:[0-9a-f]{64}  -\r\n$", "the bar goes before the result comes")
+        for line in shown.split(b"\r\x1b[K"):
+            self.assertLess(len(line.strip()), 80)
+        for env in ({"TERM": "dumb"},):
+            code, shown = self.on_pty("put", "-", feed=self.slowly, env=env)
+            self.assertEqual((code, shown), (0, shown.replace(b"\x1b", b"")), shown)
+            self.assertEqual(shown.count(b"\r"), 1, shown)
+        code, shown = self.on_pty("put", "-", "--json", feed=self.slowly)
+        self.assertNotIn(b"\x1b", shown)
+        r = self.cluster.stele("put", "-", stdin=b"y" * (1 << 20), env={"TERM": "xterm"})
+        self.assertEqual((self.ok(r).err, CONTROL.search(r.out)), ("", None))
+
+    def test_colour(self):
+        code, shown = self.on_pty("get", NOWHERE)
+        self.assertEqual(code, 4)
+        self.assertTrue(shown.startswith(b"\x1b[31mstele get: \x1b[0m"), shown)
+        code, shown = self.on_pty("status")
+        self.assertEqual(code, 0)
+        self.assertIn(b"\x1b[32m", shown)
+        for env in ({"TERM": "dumb"}, {"NO_COLOR": "1"}):
+            for argv in (["get", NOWHERE], ["status"], ["put", "--help"], ["--help"]):
+                _, shown = self.on_pty(*argv, env=env)
+                self.assertNotIn(b"\x1b", shown)
+        for argv in (["get", NOWHERE], ["status"], ["put", "--help"]):  # no terminal
+            r = self.cluster.stele(*argv, env={"TERM": "xterm"})
+            self.assertIsNone(CONTROL.search(r.out + r.err.encode()))
+
+    def test_interrupted_bar(self):
+        """Ctrl-C on a terminal: the bar is taken away before the line comes."""
+        sparse = self.there("sparse")
+        with open(sparse, "wb") as f:
+            f.truncate(12 * GIB)
+
+        def interrupt():
+            time.sleep(2)
+            for pid in filter(str.isdigit, os.listdir("/proc")):
+                try:
+                    with open("/proc/%s/cmdline" % pid, "rb") as f:
+                        if f.read().split(b"\0")[:3] == [STELE.encode(), b"put", sparse.encode()]:
+                            os.kill(int(pid), signal.SIGINT)
+                except OSError:
+                    pass
+        threading.Thread(target=interrupt).start()
+        code, shown = self.on_pty("put", sparse, columns=120)
+        self.assertEqual(code, 1, shown)
+        self.assertRegex(shown, rb"\r\x1b\[Ksparse  \[#* +\]  +[0-9]+%  [0-9.]+ [MG]iB of 12.0 GiB")
+        self.assertRegex(shown, rb"\r\x1b\[K\x1b\[31mstele put: \x1b\[0m[^\r]*: interrupted\r\n$")
 
 
 class Full(Case):
@@ -123,10 +793,13 @@ class Full(Case):
                 refused = r
                 break
         self.assertIsNotNone(refused, "the disks never filled")
-        self.one_line(refused, refused.code, "space")
-        self.assertIn(refused.code, (1, 7))
+        self.one_line(refused, 7, "no space", "add disks or make room")
+        listed = self.ok(c.stele("ls")).out
         self.assertTrue(self.ok(c.get(sha256(kept))).out == kept)
         self.ok(c.stele("scrub", "--wait"))
+        self.ok(c.stele("status"))
+        self.ok(c.stele("verify", "--all"))
+        self.assertEqual(len(listed.splitlines()), i + 1, "what was acknowledged, and nothing else")
 
 
 if __name__ == "__main__":

@@ -149,6 +149,29 @@ Test(progress, short_work_leaves_no_trace, .init = setup, .fini = teardown)
 	cr_assert_eq(text_len, 0u);
 }
 
+/* The label comes from a file's name. */
+Test(progress, labels, .init = setup, .fini = teardown)
+{
+	static const char *const cases[][2] = {
+	    {"put", "put"},
+	    {"/a/long/path/blk00000.dat", "blk00000.dat"},
+	    {"dir/", "dir/"},
+	    {"", ""},
+	    {"a\nb\x1b[2J\x7f", "a?b?[2J?"},
+	    {"\xc2\x9b"
+	     "31m\xc2\xa0",
+	     "\xc2?31m\xc2\xa0"},
+	    {"0123456789012345678901234567890", "0123456789012345678901234567890"},
+	    {"01234567890123456789012345678901", "0123456789012345678901234567..."},
+	    {"012345678901234567890123456\xc3\xa9\xc3\xa9\xc3\xa9",
+	     "012345678901234567890123456..."},
+	};
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		stele_bar_start_at(&bar, out, cases[i][0], STELE_BAR_BYTES, SECOND);
+		cr_assert_str_eq(bar.label, cases[i][1], "%zu: %s", i, bar.label);
+	}
+}
+
 Test(progress, silent_where_nobody_watches, .init = setup, .fini = teardown)
 {
 	struct stele_cli cli = {.program = "stele", .out = out, .err = out};
