@@ -59,6 +59,7 @@ struct block {
 	uint64_t apart; /* of them, as many as can be told to lie on a disk of their own each */
 	uint8_t holder[STELE_CODE_N_MAX]; /* window position of each; for `apart`, its own */
 	bool occupied[STELE_WINDOW_MAX];  /* holds a good shard of it */
+	bool needed[STELE_WINDOW_MAX];    /* holds one that is told apart there */
 	uint32_t refs[STELE_WINDOW_MAX];  /* not dead */
 	uint32_t most_refs;               /* window position with the most references */
 	bool referenced;                  /* by a deposit that is not dead */
@@ -97,6 +98,8 @@ static void tell_apart(struct block *b, uint32_t n)
 		else if (b->on[i])
 			b->holder[i] = (uint8_t)__builtin_ctzll(b->on[i]);
 	}
+	for (uint32_t w = 0; w < STELE_WINDOW_MAX; w++)
+		b->needed[w] = shard_of[w] >= 0;
 }
 
 static void read_holding(struct block *b, const struct stele_pg_view *v, uint32_t w,
@@ -207,31 +210,38 @@ static bool has_bad(const struct thing *t, uint32_t w, uint32_t index)
 	return false;
 }
 
-/* The disk for each missing shard: the one whose own copy went bad, which the good one replaces, or
- * the next that has none of the block. `none`: no disk is left. */
+static bool has_any(const struct thing *t, uint32_t w, uint32_t index)
+{
+	(void)index;
+	return t->from[w] < t->to[w];
+}
+
+static bool has_none(const struct thing *t, uint32_t w, uint32_t index)
+{
+	return !has_any(t, w, index);
+}
+
+/* The disk for each missing shard: first one whose own copy went bad, which the good one replaces;
+ * then one that has nothing of the block; then one whose copies are all spare. `none`: no disk is
+ * left. */
 static void choose_targets(const struct thing *t, const struct block *b, uint32_t n, uint32_t none,
                            uint32_t target[STELE_CODE_N_MAX])
 {
+	static bool (*const fits[])(const struct thing *, uint32_t, uint32_t) = {has_bad, has_none,
+	                                                                         has_any};
 	const struct stele_pg_view *v = t->view;
 	bool taken[STELE_WINDOW_MAX];
 	for (uint32_t w = 0; w < v->window.n; w++)
-		taken[w] = b->occupied[w] || v->disk[w] != STELE_DISK_LIVE;
-	for (uint32_t i = 0; i < n; i++) {
+		taken[w] = b->needed[w] || v->disk[w] != STELE_DISK_LIVE;
+	for (uint32_t i = 0; i < n; i++)
 		target[i] = none;
-		for (uint32_t w = 0; w < v->window.n && target[i] == none; w++)
-			if (!(b->apart >> i & 1) && !taken[w] && has_bad(t, w, i))
-				target[i] = w;
-		if (target[i] != none)
-			taken[target[i]] = true;
-	}
-	for (uint32_t i = 0, w = 0; i < n; i++) {
-		if (b->apart >> i & 1 || target[i] != none)
-			continue;
-		while (w < v->window.n && taken[w])
-			w++;
-		if (w < v->window.n)
-			target[i] = w++;
-	}
+	for (uint32_t k = 0; k < 3; k++)
+		for (uint32_t i = 0; i < n; i++)
+			for (uint32_t w = 0; w < v->window.n && target[i] == none; w++)
+				if (!(b->apart >> i & 1) && !taken[w] && fits[k](t, w, i)) {
+					target[i] = w;
+					taken[w] = true;
+				}
 }
 
 static bool rebuild_jobs(const struct thing *t, const struct block *b, struct stele_job *base,
