@@ -117,7 +117,7 @@ static void print_import(struct stele_cli *cli, const char *path, const struct s
 		        "this one is linked\n",
 		        stele_chain_hash_text(chain->family, &r->links.unlinked_parent, hash));
 	if (r->facts.gaps > 0)
-		fprintf(cli->out, "  %" PRIu64 " gaps, %" PRIu64 " bytes that belong to no block\n",
+		fprintf(cli->out, "  gaps: %" PRIu64 ", %" PRIu64 " bytes that belong to no block\n",
 		        r->facts.gaps, r->facts.gap_bytes);
 }
 

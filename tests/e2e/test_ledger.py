@@ -74,24 +74,92 @@ class Bitcoin(Case):
         self.assertEqual(got.json["level"], "linked", str(got))
 
     def test_refused_files_leave_nothing(self):
+        """A changed bit anywhere, or an end that comes early. (Every bit of it: tests/unit.)"""
         c = self.cluster
-        raw = bytearray(open(need(data("bitcoin", "btcd-blk-0-to-4.dat")), "rb").read())
+        with open(need(data("bitcoin", "btcd-blk-0-to-4.dat")), "rb") as f:
+            raw = f.read()
         rng = random.Random(1)
-        bad = []
-        for i in range(8):
-            b = bytearray(raw)
-            b[rng.randrange(8 + 4, 8 + 200)] ^= 1 << rng.randrange(8)
-            bad.append(b)
-        bad.append(raw[:len(raw) - 7])
-        for i, b in enumerate(bad):
-            r = c.stele("ledger", "import", "--chain", "bitcoin", c.file("bad%d.dat" % i, bytes(b)))
-            self.one_line(r, 5, "bad%d.dat" % i, "block")
-        self.one_line(c.stele("ledger", "import", "--chain", "bitcoin", c.file("x.dat", b"not a chain file" * 99)), 1)
+        frames = [at for at in range(len(raw)) if raw[at:at + 4] == raw[:4]]
+        self.assertEqual(len(frames), 5)
+        bad = [("cut", raw[:at]) for at in (1, 7, 8, 9, 87, 88, 89, len(raw) - 1)]
+        for start in frames:
+            # magic, length, version, parent, Merkle root, time, bits, nonce, count, transactions
+            for low, high in ((0, 4), (4, 8), (8, 12), (12, 44), (44, 76), (76, 80), (80, 84), (84, 88), (88, 89), (89, 200)):
+                changed = bytearray(raw)
+                at = start + rng.randrange(low, high)
+                changed[at] ^= 1 << rng.randrange(8)
+                bad.append(("bit of byte %d" % at, bytes(changed)))
+            bad.append(("cut", raw[:start + rng.randrange(1, 200)]))
+        for i, (what, b) in enumerate(bad):
+            name = "bad%d.dat" % i
+            r = c.stele("ledger", "import", "--chain", "bitcoin", c.file(name, b))
+            # By its first bytes it may be no file of the chain at all.
+            self.assertIn(r.code, (5,) if b[:89] == raw[:89] else (1, 5), "%s: %s" % (what, r))
+            self.one_line(r, r.code, name)
+        self.one_line(c.stele("ledger", "import", "--chain", "bitcoin", c.file("x.dat", b"not a chain file" * 99)), 1,
+                      "stele put")
+        whole = data("bitcoin", "btcd-blk-0-to-4.dat")
+        for chain in ("bitcoin-regtest", "ethereum"):
+            self.one_line(c.stele("ledger", "import", "--chain", chain, whole), 1, "bitcoin")
+        # A refused file does not keep the others out, and is told.
         self.assertEqual(c.json("ledger", "ls", "--chain", "bitcoin")["segments"], [])
         self.assertEqual(c.json("status")["things"], 0, "nothing is kept of a refused file")
+        r = c.stele("ledger", "import", "--chain", "bitcoin", c.file("bad.dat", bad[-1][1]), whole, "--json")
+        self.one_line(r, 5, "bad.dat")
+        self.assertEqual((len(r.json["files"]), r.json["error"]["exit"]), (1, 5))
+        # What a crash of the node leaves between blocks is no damage: it is archived, and counted.
+        torn = raw[:frames[2]] + raw[frames[2]:frames[2] + 50] + raw[frames[2]:]
+        f = c.json("ledger", "import", "--chain", "bitcoin", c.file("torn.dat", torn))["files"][0]
+        self.assertEqual((f["blocks"], f["gaps"], f["level"], f["length"]), (5, 1, "linked", len(torn)))
+
+    def test_new_chain_with_nodes_down(self):
+        """Whether anything is archived of it cannot be known then; that is said, and no reason to refuse."""
+        c = self.cluster
+        path = need(data("bitcoin", "btcd-blk-0-to-4.dat"))
+        later = data("bitcoin", "mainnet-blocks-1-256.dat")
+        c.kill(1, 2)
+        self.one_line(c.stele("ledger", "ls", "--chain", "bitcoin"), 7, "did not answer")
+        r = c.stele("ledger", "import", "--chain", "bitcoin", later)
+        self.one_line(self.ok(r), 0, "archived without it")
+        self.ok(c.stele("ledger", "import", "--chain", "bitcoin", path))
+        c.start(1, 2)
+        self.ok(c.stele("repair", "--wait"))
+        listed = c.json("ledger", "ls", "--chain", "bitcoin")["segments"]
+        self.assertEqual(sorted((s["level"], s["first"], s["last"]) for s in listed),
+                         [("linked", 0, 4), ("linked", 1, 255)])
 
 
 class Ethereum(Case):
+    @staticmethod
+    def changes(path):
+        """The file with a bit changed in every kind of place, or cut there: a sample of the exhaustive unit test."""
+        with open(path, "rb") as f:
+            raw = f.read()
+        rng = random.Random(2)
+        entry, at = [], 0
+        while at < len(raw):
+            length = int.from_bytes(raw[at + 2:at + 6], "little")
+            entry.append((at, length))
+            at += 8 + length
+        n = len(entry)
+        # version; the first, one of the middle, the last block's four entries; accumulator; index
+        chosen = [0, 1, 2, 3, 4] + [1 + 4 * 4000 + i for i in range(4)] + [n - 6, n - 5, n - 4, n - 3, n - 2, n - 1]
+
+        def flip(at):
+            changed = bytearray(raw)
+            changed[at] ^= 1 << rng.randrange(8)
+            return bytes(changed)
+        for i in chosen:
+            at, length = entry[i]
+            yield "entry %d type" % i, flip(at + rng.randrange(2))
+            yield "entry %d length" % i, flip(at + 2 + rng.randrange(4))
+            if length:
+                yield "entry %d" % i, flip(at + 8 + rng.randrange(length))
+            if i:
+                yield "cut before entry %d" % i, raw[:at]
+            yield "cut in entry %d" % i, raw[:at + 4]
+        yield "more behind it", raw + raw[-8:]
+
     def test_era1(self):
         c = self.cluster
         a = need(data("ethereum", "mainnet-00000-5ec1ffb8.era1"))
@@ -114,11 +182,19 @@ class Ethereum(Case):
             r = c.stele("ledger", "get", "--chain", "ethereum", "--height", str(height), "--json", "-o",
                         os.path.join(c.dir, "b"))
             self.assertEqual((r.code, r.json["height"], r.json["level"]), (0, height, "linked"), str(r))
-        raw = bytearray(open(a, "rb").read())
-        raw[len(raw) // 2] ^= 4
-        r = c.stele("ledger", "import", "--chain", "ethereum", c.file("mainnet-00000-5ec1ffb8.era1", bytes(raw)))
-        self.one_line(r, 5)
         c.start(3, 8)
+        things = c.json("status")["things"]
+        for what, bad in self.changes(a):
+            r = c.stele("ledger", "import", "--chain", "ethereum", c.file("mainnet-00000-5ec1ffb8.era1", bad))
+            self.assertIn(r.code, (1, 5) if "entry 0" in what else (5,), "%s: %s" % (what, r))
+            self.one_line(r, r.code, "mainnet-00000-5ec1ffb8.era1")
+        # The name is bound, too: it tells the chain, the era and the accumulator.
+        for name in ("mainnet-00001-5ec1ffb8.era1", "mainnet-00000-5ec1ffb9.era1", "sepolia-00000-5ec1ffb8.era1"):
+            with open(a, "rb") as f:
+                r = c.stele("ledger", "import", "--chain", "ethereum", c.file(name, f.read()))
+            self.assertIn(r.code, (1, 5), str(r))
+            self.one_line(r, r.code, name)
+        self.assertEqual(c.json("status")["things"], things, "nothing is kept of a refused file")
         r = c.stele("ledger", "import", "--chain", "sepolia", a)
         self.assertIn(r.code, (1, 5), str(r))
         self.one_line(r, r.code, os.path.basename(a))
