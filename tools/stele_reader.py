@@ -105,13 +105,13 @@ def read(path, at, length):
 def open_disk(path):
     """[(extent's file, its number, its cycle or None, salt)]"""
     names = sorted(n for n in os.listdir(path) if re.fullmatch("extent-[0-9a-f]{8}", n))
+    if not names and "superblock" not in os.listdir(path):
+        raise Stop(2, path + ": not a disk's directory: neither superblock nor extents")
     page, salt, found = read(os.path.join(path, "superblock"), 0, PAGE), None, []
     if page[:8] == b"STLSUPER" and checks(page[64:80], page):
         salt = page[64:80]
         if struct.unpack_from("<II", page, 8) != (1, 0):
             raise Stop(5, path + ": a format newer than this reader")
-    elif not names:
-        raise Stop(2, path + ": not a disk's directory: neither superblock nor extents")
     else:
         say("%s: the superblock does not check", path)
     for file, number in ((os.path.join(path, name), int(name[7:], 16)) for name in names):

@@ -80,7 +80,7 @@ class Codes(Reader):
         self.ok(self.cluster.dev("down"))
         data = self.objects[65537]
         codes = set()
-        for nodes in itertools.combinations(range(1, 9), 3):
+        for nodes in list(itertools.combinations(range(1, 9), 3))[::3]:
             r, _ = self.read(data, nodes)
             codes.add(r.code)
             if r.code == 7:
@@ -93,7 +93,8 @@ class Codes(Reader):
                     self.assertEqual(shards(m[1]) | shards(m[2]), set(range(6)), str(r))
             else:
                 self.assertIn("no record", r.err)
-        self.assertEqual(codes, {4, 7})  # three disks never suffice; some have no record
+        self.assertLessEqual(codes, {4, 7})  # three disks never suffice; some have no record
+        self.assertIn(7, codes)
         self.wrong_use(data)
 
     def wrong_use(self, data):
@@ -106,20 +107,26 @@ class Codes(Reader):
         self.put_all([65537])
         data = self.objects[65537]
         self.ok(self.cluster.dev("down"))
-        rng, refused, right = random.Random(10), 0, 0
+        rng = random.Random(10)
         chosen = self.enough(data, 4)
         more = list(chosen) + [next(n for n in range(1, 9) if n not in chosen)]
-        for _ in range(20):
+        for _ in range(12):
             path = self.cluster.extents(rng.choice(chosen))[0]
             at = rng.choice(self.live(path)) + rng.randrange(4096)
             self.damage(path, at)
-            r, got = self.read(data, chosen)
-            self.assertIn(r.code, (0, 4, 5, 7), str(r))
-            refused, right = refused + (got is None), right + (got is not None)
+            self.assertIn(self.read(data, chosen)[0].code, (0, 4, 5, 7))
             self.read(data, more)  # never wrong: read() compares
             self.damage(path, at)
-        self.assertGreater(refused, 0)
-        self.assertGreater(right, 0)
+        # A page full of random bytes is a cell: without it four disks do not suffice, and all of them do.
+        path = self.cluster.extents(chosen[0])[0]
+        with open(path, "rb") as f:
+            raw = f.read()
+        cell = min(self.live(path), key=lambda at: raw[at:at + 4096].count(0))
+        self.damage(path, cell + 77)
+        r = self.ok(self.read(data, chosen)[0], 7)
+        self.assertRegex(r.err, r"extent-00000001: cell 0 of shard \d of block [0-9a-f]{64} is damaged")
+        self.ok(self.read(data, range(1, 9))[0])
+        self.damage(path, cell + 77)
         self.assertEqual(self.read(data, chosen)[0].code, 0)
         # A superblock and an extent's header may both be lost as long as something knows the salt.
         self.damage(os.path.join(self.cluster.disk(chosen[0]), "superblock"), 70)
