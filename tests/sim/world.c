@@ -54,16 +54,30 @@ static void make_key(struct world *w, struct stele_secret_key *out)
 	stele_key_from_seed(out, seed);
 }
 
+static void make_clients(struct world *w, struct stele_client_entry *entry)
+{
+	memset(entry, 0, WORLD_CLIENTS * sizeof(*entry));
+	for (uint32_t i = 0; i < WORLD_CLIENTS; i++) {
+		struct world_client *c = &w->client[i];
+		snprintf(c->machine, sizeof(c->machine), "client%u", i);
+		make_key(w, &c->tls);
+		make_key(w, &c->sign);
+		snprintf(entry[i].name, sizeof(entry[i].name), "%s", c->machine);
+		entry[i].ntls = 1;
+		entry[i].tls[0] = c->tls.pub;
+		entry[i].depositor = c->sign.pub;
+		entry[i].roles =
+		    STELE_ROLE_WRITER | STELE_ROLE_READER | STELE_ROLE_ADMIN | STELE_ROLE_OFFICER;
+	}
+}
+
 static void make_map(struct world *w, const char *code, uint64_t collect_age_s)
 {
 	struct stele_secret_key root, state, log;
 	struct stele_pool pool[4];
 	struct stele_node_entry node[WORLD_NODES_MAX];
 	struct stele_disk_entry disk[WORLD_NODES_MAX];
-	struct stele_client_entry client = {.name = "client",
-	                                    .ntls = 1,
-	                                    .roles = STELE_ROLE_WRITER | STELE_ROLE_READER |
-	                                             STELE_ROLE_ADMIN};
+	struct stele_client_entry client[WORLD_CLIENTS];
 	struct stele_code_id id;
 	struct stele_map m = {.root_epoch = 1, .state_epoch = 1, .grace_s = 60, .threshold = 1};
 	memset(node, 0, sizeof(node));
@@ -71,10 +85,7 @@ static void make_map(struct world *w, const char *code, uint64_t collect_age_s)
 	make_key(w, &root);
 	make_key(w, &state);
 	make_key(w, &log);
-	make_key(w, &w->client_tls);
-	make_key(w, &w->client_sign);
-	client.tls[0] = w->client_tls.pub;
-	client.depositor = w->client_sign.pub;
+	make_clients(w, client);
 	stele_prng_fill(&w->rng, m.cluster.b, sizeof(m.cluster.b));
 	m.nroot_keys = 1;
 	m.root_key[0] = root.pub;
@@ -104,8 +115,8 @@ static void make_map(struct world *w, const char *code, uint64_t collect_age_s)
 	m.npools = 4;
 	m.node = node;
 	m.nnodes = (uint16_t)w->nnodes;
-	m.client = &client;
-	m.nclients = 1;
+	m.client = client;
+	m.nclients = WORLD_CLIENTS;
 	m.disk = disk;
 	m.ndisks = w->nnodes;
 	must(stele_map_compose(&m, NULL, &root, 1, &state, &w->map_json, &w->map_len), "map");
@@ -139,15 +150,29 @@ static void paths(const struct world_node *n, char dir[64], char disk[64])
 	snprintf(disk, 64, "/%s/disk0", n->machine);
 }
 
-void world_start_node(struct world *w, uint32_t i)
+/* What a failed start has begun ends by itself. */
+static void env_end(struct world *w, const char *machine, struct stele_env **env)
+{
+	stele_sim_kill(w->sim, machine);
+	world_sleep(w, 1);
+	stele_env_destroy(*env);
+	*env = NULL;
+}
+
+bool world_start_node(struct world *w, uint32_t i)
 {
 	struct world_node *n = &w->node[i];
 	char dir[64], disk[64];
 	if (n->node)
-		return;
+		return true;
 	paths(n, dir, disk);
 	must(stele_sim_env(w->sim, n->machine, &n->env), "env");
-	must(stele_file_mkdirs(n->env, disk, 0), disk);
+	if (stele_file_mkdirs(n->env, disk, 0) != STELE_OK ||
+	    stele_file_sync_dir(n->env, "/") != STELE_OK ||
+	    stele_file_sync_dir(n->env, dir) != STELE_OK) {
+		env_end(w, n->machine, &n->env);
+		return false;
+	}
 	struct stele_node_opts opts = {
 	    .env = n->env,
 	    .kv = &stele_kv_memory,
@@ -166,8 +191,17 @@ void world_start_node(struct world *w, uint32_t i)
 	    .log = log_line,
 	    .log_ctx = w,
 	};
-	must(stele_node_create(&opts, &n->node), n->machine);
+	if (stele_node_create(&opts, &n->node) != STELE_OK) {
+		char detail[STELE_DETAIL_MAX];
+		stele_detail_copy(detail);
+		world_say(w, "%s does not start: %s", n->machine, detail);
+		n->node = NULL;
+		env_end(w, n->machine, &n->env);
+		stele_fail(STELE_ERR_UNAVAILABLE, "%s", detail);
+		return false;
+	}
 	world_say(w, "%s starts", n->machine);
+	return true;
 }
 
 static void node_closed(void *ctx)
@@ -207,13 +241,15 @@ void world_stop_node(struct world *w, uint32_t i, bool power_loss)
 		stele_kv_world_crash(w->kv, disk, stele_prng_u64(&w->rng), 8);
 }
 
-void world_wipe(struct world *w, uint32_t i)
+void world_wipe(struct world *w, uint32_t i, bool whole)
 {
-	char dir[64], disk[64];
+	char dir[64], disk[64], index[80];
 	paths(&w->node[i], dir, disk);
-	world_say(w, "%s: its disk is emptied", w->node[i].machine);
-	stele_sim_wipe(w->sim, w->node[i].machine, disk);
-	must(stele_kv_destroy_dir(&stele_kv_memory, w->kv, disk), "kv");
+	world_say(w, "%s: its disk is emptied%s", w->node[i].machine,
+	          whole ? ", and it knows nothing of it" : "");
+	stele_sim_wipe(w->sim, w->node[i].machine, whole ? dir : disk);
+	snprintf(index, sizeof(index), "%s/index", disk);
+	must(stele_kv_destroy_dir(&stele_kv_memory, w->kv, index), "kv");
 }
 
 bool world_flip(struct world *w, uint32_t i)
@@ -242,27 +278,29 @@ bool world_flip(struct world *w, uint32_t i)
 
 /* ---- the client ---- */
 
-void world_start_client(struct world *w)
+void world_start_client(struct world *w, uint32_t i)
 {
-	must(stele_sim_env(w->sim, "client", &w->client_env), "client env");
-	struct stele_session_opts opts = {.env = w->client_env,
-	                                  .transport = w->client_transport,
-	                                  .map = w->map,
-	                                  .sign = &w->client_sign};
-	must(stele_session_create(&opts, &w->session), "session");
+	struct world_client *c = &w->client[i];
+	must(stele_sim_env(w->sim, c->machine, &c->env), "client env");
+	struct stele_session_opts opts = {
+	    .env = c->env, .transport = c->transport, .map = w->map, .sign = &c->sign};
+	must(stele_session_create(&opts, &c->session), "session");
+	w->session = w->client[0].session;
 }
 
-void world_stop_client(struct world *w)
+void world_stop_client(struct world *w, uint32_t i)
 {
-	w->session_closed = false;
-	stele_session_close(w->session, node_closed, &w->session_closed);
-	if (!world_run(w, flag, &w->session_closed, 600)) {
+	struct world_client *c = &w->client[i];
+	c->closed = false;
+	stele_session_close(c->session, node_closed, &c->closed);
+	if (!world_run(w, flag, &c->closed, 600)) {
 		fprintf(stderr, "simulation: the session does not close\n");
 		abort();
 	}
-	stele_session_destroy(w->session);
-	stele_env_destroy(w->client_env);
-	w->session = NULL;
+	stele_session_destroy(c->session);
+	stele_env_destroy(c->env);
+	c->session = NULL;
+	w->session = w->client[0].session;
 }
 
 /* ---- all of it ---- */
@@ -280,21 +318,27 @@ void world_create(struct world *w, uint64_t seed, uint32_t nodes, const char *co
 	for (uint32_t i = 0; i < nodes; i++) {
 		must(stele_plain_factory_create(&w->node[i].tls.pub, &w->node[i].transport),
 		     "transport");
-		world_start_node(w, i);
+		if (!world_start_node(w, i))
+			must(STELE_ERR_UNAVAILABLE, "a node does not start");
 	}
-	must(stele_plain_factory_create(&w->client_tls.pub, &w->client_transport), "transport");
-	world_start_client(w);
+	for (uint32_t i = 0; i < WORLD_CLIENTS; i++) {
+		struct world_client *c = &w->client[i];
+		must(stele_plain_factory_create(&c->tls.pub, &c->transport), "transport");
+		world_start_client(w, i);
+	}
 }
 
 void world_destroy(struct world *w)
 {
-	if (w->session)
-		world_stop_client(w);
+	for (uint32_t i = 0; i < WORLD_CLIENTS; i++) {
+		if (w->client[i].session)
+			world_stop_client(w, i);
+		stele_transport_factory_destroy(w->client[i].transport);
+	}
 	for (uint32_t i = 0; i < w->nnodes; i++) {
 		world_stop_node(w, i, false);
 		stele_transport_factory_destroy(w->node[i].transport);
 	}
-	stele_transport_factory_destroy(w->client_transport);
 	stele_map_unref(w->map);
 	free(w->map_json);
 	stele_kv_world_destroy(w->kv);

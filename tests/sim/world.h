@@ -1,6 +1,6 @@
 /*
- * A whole cluster in one process: simulated machines that run the real node, and a client machine that runs the real session, over
- * the plain transport. Everything follows from one seed.
+ * A whole cluster in one process: simulated machines that run the real node, and client machines that run the real session,
+ * over the plain transport. Everything follows from one seed.
  */
 #ifndef TESTS_SIM_WORLD_H
 #define TESTS_SIM_WORLD_H
@@ -11,6 +11,7 @@
 #include "storage/io/sim.h"
 
 #define WORLD_NODES_MAX 16u
+#define WORLD_CLIENTS   3u
 
 struct world_node {
 	uint16_t id;
@@ -19,6 +20,15 @@ struct world_node {
 	struct stele_transport_factory *transport;
 	struct stele_env *env;
 	struct stele_node *node; /* NULL: down */
+	bool closed;
+};
+
+struct world_client {
+	char machine[16];
+	struct stele_secret_key tls, sign;
+	struct stele_transport_factory *transport;
+	struct stele_env *env;
+	struct stele_session *session; /* NULL: down */
 	bool closed;
 };
 
@@ -31,11 +41,8 @@ struct world {
 	char *map_json;
 	size_t map_len;
 	struct stele_map *map;
-	struct stele_secret_key client_tls, client_sign;
-	struct stele_transport_factory *client_transport;
-	struct stele_env *client_env;
-	struct stele_session *session; /* NULL: the client is down */
-	bool session_closed;
+	struct world_client client[WORLD_CLIENTS];
+	struct stele_session *session; /* the first client's */
 	bool verbose;
 };
 
@@ -52,13 +59,15 @@ bool world_up(const struct world *w, uint32_t i);
 uint32_t world_nup(const struct world *w);
 /* Power loss (unsynced writes may go) or kill -9 (they stay). */
 void world_stop_node(struct world *w, uint32_t i, bool power_loss);
-void world_start_node(struct world *w, uint32_t i);
-/* The node is down; its disk is emptied. */
-void world_wipe(struct world *w, uint32_t i);
+/* False, and it stays down, when it cannot start: stele_detail() says why. */
+bool world_start_node(struct world *w, uint32_t i);
+/* The node is down; its disk is emptied; whole: also what the node knows of it, as on a new machine. */
+void world_wipe(struct world *w, uint32_t i, bool whole);
 /* Flips a bit somewhere in a node's extents; false: none found. */
 bool world_flip(struct world *w, uint32_t i);
-void world_stop_client(struct world *w);
-void world_start_client(struct world *w);
+/* Its requests must have ended. */
+void world_stop_client(struct world *w, uint32_t i);
+void world_start_client(struct world *w, uint32_t i);
 
 /* Orders repair on every node that is up and waits; false: not finished within the limit. */
 bool world_repair(struct world *w, uint64_t limit_s);

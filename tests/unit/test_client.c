@@ -524,7 +524,7 @@ static void put_lie(struct world *w, const struct stele_hash *object,
 	cr_assert_eq(stele_deposit_encode(&r.deposit, text, &len), STELE_OK);
 	r.text = text;
 	r.text_len = (uint32_t)len;
-	stele_sign(&w->client_sign, text, len, &r.sig);
+	stele_sign(&w->client[0].sign, text, len, &r.sig);
 	cr_assert_eq(stele_record_encode(&r, bytes, &len), STELE_OK);
 	stele_session_window(w->session, stele_map_pool(w->map, STELE_POOL_RECORD), object,
 	                     &window);

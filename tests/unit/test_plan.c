@@ -1,7 +1,7 @@
 /* Goal: a group's health and jobs follow from what its disks hold: exact margins, jobs that restore
- * full width on disks that may take it, nothing for what no reference needs, patience with disks
- * that may come back. A small random cluster is repaired by applying its jobs, and must become
- * whole. */
+ * full width on disks that may take it, nothing for what no reference needs or only dead deposits'
+ * references do, patience with disks that may come back. Random groups with losses, spare copies
+ * and two shards on a disk are repaired by applying their jobs, and must become whole. */
 #include <criterion/criterion.h>
 #include <stdlib.h>
 
@@ -73,6 +73,45 @@ static bool take(void *ctx, const struct stele_job *job)
 	cr_assert_lt(j->n, 64u);
 	j->job[j->n++] = *job;
 	return true;
+}
+
+static struct stele_hash hash_of(uint8_t first)
+{
+	return (struct stele_hash){{first}};
+}
+
+static struct stele_verdicts *verdicts_on(struct disks *d)
+{
+	struct stele_verdicts *v;
+	cr_assert_eq(stele_verdicts_create(&v), STELE_OK);
+	d->view.verdicts = v;
+	return v;
+}
+
+static void learn(struct stele_verdicts *v, uint8_t deposit, enum stele_verdict verdict)
+{
+	struct stele_hash h = hash_of(deposit);
+	stele_verdicts_learn(v, &h, verdict);
+}
+
+struct doubts {
+	struct stele_doubt doubt[64];
+	uint32_t n;
+};
+
+static bool take_doubt(void *ctx, const struct stele_doubt *doubt)
+{
+	struct doubts *q = ctx;
+	cr_assert_lt(q->n, 64u);
+	q->doubt[q->n++] = *doubt;
+	return true;
+}
+
+static struct doubts doubts(const struct disks *d)
+{
+	struct doubts q = {0};
+	stele_plan_doubts(&d->view, take_doubt, &q);
+	return q;
 }
 
 static struct jobs plan(const struct disks *d)
@@ -182,6 +221,122 @@ Test(plan, references_are_made_equal)
 	}
 }
 
+Test(plan, dead_references_are_none_and_open_ones_do_not_count)
+{
+	struct disks d;
+	struct stele_pg_health h;
+	init(&d, &pool);
+	struct stele_verdicts *v = verdicts_on(&d);
+	hold_block(&d, 7, 1);
+	hold(&d, 3, 7, STELE_ENTRY_REF, 0, 9);
+	learn(v, 9, STELE_VERDICT_DEAD);
+	cr_assert_eq(plan(&d).n, 0u, "a dead reference is not healed");
+	d.view.disk[0] = STELE_DISK_DOWN;
+	learn(v, 1, STELE_VERDICT_OPEN);
+	stele_plan_health(&d.view, &h);
+	cr_assert_eq(h.things, 0u, "nobody was promised anything yet");
+	struct jobs j = plan(&d);
+	cr_assert_eq(j.n, 1u, "but its record may come");
+	cr_assert_eq(j.job[0].kind, STELE_JOB_REBUILD);
+	learn(v, 1, STELE_VERDICT_LIVE);
+	stele_plan_health(&d.view, &h);
+	cr_assert_eq(h.things, 1u);
+	cr_assert_eq(h.margin, 1);
+	learn(v, 1, STELE_VERDICT_DEAD);
+	stele_plan_health(&d.view, &h);
+	cr_assert_eq(h.things, 0u);
+	cr_assert_eq(plan(&d).n, 0u);
+	stele_verdicts_destroy(v);
+}
+
+Test(plan, doubts)
+{
+	struct disks d;
+	init(&d, &pool);
+	struct stele_verdicts *v = verdicts_on(&d);
+	hold_block(&d, 7, 1);
+	cr_assert_eq(doubts(&d).n, 0u, "whole and agreed: it does not matter");
+	d.view.disk[0] = STELE_DISK_DOWN;
+	struct doubts q = doubts(&d);
+	cr_assert_eq(q.n, 1u);
+	cr_assert_eq(q.doubt[0].source.node, 2, "the first that answers and knows");
+	cr_assert_eq(q.doubt[0].block.b[0], 7);
+	learn(v, 1, STELE_VERDICT_LIVE);
+	cr_assert_eq(doubts(&d).n, 0u);
+	hold(&d, 3, 7, STELE_ENTRY_REF, 0, 9);
+	q = doubts(&d);
+	cr_assert_eq(q.n, 1u, "one reference that others lack");
+	cr_assert_eq(q.doubt[0].source.node, 4);
+	learn(v, 9, STELE_VERDICT_OPEN);
+	cr_assert_eq(doubts(&d).n, 0u);
+	stele_verdicts_destroy(v);
+}
+
+Test(plan, two_shards_on_one_disk_count_once)
+{
+	struct disks d;
+	struct stele_pg_health h;
+	init(&d, &pool);
+	for (uint8_t i = 0; i < 6; i++) {
+		hold(&d, i == 5 ? 4 : i, 7, STELE_ENTRY_SHARD, i, 0);
+		hold(&d, i, 7, STELE_ENTRY_REF, 0, 1);
+	}
+	stele_plan_health(&d.view, &h);
+	cr_assert_eq(h.margin, 1);
+	cr_assert_eq(h.degraded, 1u);
+	struct jobs j = plan(&d);
+	cr_assert_eq(j.n, 1u);
+	cr_assert_eq(j.job[0].kind, STELE_JOB_REBUILD);
+	cr_assert_eq(j.job[0].nhelpers, 6, "a copy beside another is good to read");
+	cr_assert_eq(j.job[0].target.node, 7, "the first disk with nothing of the block");
+	/* all but one on one disk: readable, and bears no loss */
+	init(&d, &pool);
+	for (uint8_t i = 0; i < 5; i++)
+		hold(&d, i / 4, 7, STELE_ENTRY_SHARD, i, 0);
+	hold(&d, 0, 7, STELE_ENTRY_REF, 0, 1);
+	stele_plan_health(&d.view, &h);
+	cr_assert_eq(h.margin, 0);
+	cr_assert_geq(plan(&d).n, 4u);
+}
+
+/* Spare copies must not stand in the way of a missing shard. */
+Test(plan, a_disk_with_only_spare_copies_takes_a_missing_shard)
+{
+	struct disks d;
+	static const uint8_t at[][2] = {{0, 3}, {0, 5}, {1, 0}, {2, 3}, {3, 5},
+	                                {4, 3}, {5, 2}, {6, 1}, {7, 1}};
+	init(&d, &pool);
+	for (uint32_t i = 0; i < 9; i++)
+		hold(&d, at[i][0], 7, STELE_ENTRY_SHARD, at[i][1], 0);
+	for (uint32_t w = 0; w < W; w++)
+		hold(&d, w, 7, STELE_ENTRY_REF, 0, 1);
+	struct jobs j = plan(&d);
+	cr_assert_eq(j.n, 1u);
+	cr_assert_eq(j.job[0].index, 4);
+}
+
+/* All refusals together are a decision, so each is kept on every disk, unless there is a record. */
+Test(plan, refusals_are_healed_onto_every_disk)
+{
+	struct disks d;
+	struct stele_pg_health h;
+	init(&d, &records);
+	for (uint32_t w = 0; w < W; w++)
+		if (w != 2 && w != 5)
+			hold(&d, w, 7, STELE_ENTRY_REFUSE, 0, 1);
+	struct jobs j = plan(&d);
+	cr_assert_eq(j.n, 2u);
+	cr_assert_eq(j.job[0].entry_kind, STELE_ENTRY_REFUSE);
+	cr_assert_eq(j.job[0].target.node, 3);
+	cr_assert_eq(j.job[1].target.node, 6);
+	stele_plan_health(&d.view, &h);
+	cr_assert_eq(h.things, 0u);
+	hold(&d, 2, 7, STELE_ENTRY_RECORD, 0, 1);
+	j = plan(&d);
+	cr_assert_eq(j.n, 2u, "the record's own copies");
+	cr_assert_eq(j.job[0].entry_kind, STELE_ENTRY_RECORD);
+}
+
 Test(plan, records_and_marks)
 {
 	struct disks d;
@@ -209,7 +364,48 @@ Test(plan, records_and_marks)
 	cr_assert_eq(j.job[1].target.node, 5);
 }
 
-/* Random losses within tolerance, repaired by doing what the jobs say. */
+/* Does every block lie on disks of their own, in a way that any two may go? By brute force. */
+static bool any_two_may_go(const struct disks *d, uint8_t id)
+{
+	for (uint32_t x = 0; x < W; x++)
+		for (uint32_t y = 0; y < W; y++) {
+			uint64_t have = 0;
+			for (uint32_t w = 0; w < W; w++)
+				for (uint32_t i = 0; i < d->view.nheld[w]; i++) {
+					const struct stele_holding *h = &d->held[w][i];
+					if (w != x && w != y &&
+					    d->view.disk[w] == STELE_DISK_LIVE &&
+					    h->kind == STELE_ENTRY_SHARD && h->id.b[0] == id)
+						have |= 1ull << h->index;
+				}
+			if (stele_code_margin(d->view.code, have) < 0)
+				return false;
+		}
+	return true;
+}
+
+static void apply(struct disks *d, const struct jobs *j)
+{
+	for (uint32_t i = 0; i < j->n; i++) {
+		const struct stele_job *job = &j->job[i];
+		uint32_t w = job->target.node - 1u;
+		cr_assert_eq(d->view.disk[w], STELE_DISK_LIVE);
+		if (job->kind == STELE_JOB_REFS) {
+			hold(d, w, job->id.b[0], STELE_ENTRY_REF, 0, 1);
+			continue;
+		}
+		cr_assert_eq(job->kind, STELE_JOB_REBUILD);
+		for (uint32_t k = 0; k < d->view.nheld[w]; k++)
+			cr_assert_not(d->held[w][k].kind == STELE_ENTRY_SHARD &&
+			              d->held[w][k].index == job->index &&
+			              stele_hash_equal(&d->held[w][k].id, &job->id));
+		hold(d, w, job->id.b[0], STELE_ENTRY_SHARD, job->index, 0);
+		hold(d, w, job->id.b[0], STELE_ENTRY_REF, 0, 1);
+	}
+}
+
+/* Random losses within tolerance, and random spare copies anywhere, repaired by doing what the jobs
+ * say: one round must do. */
 Test(plan, repaired_groups_are_whole)
 {
 	struct stele_prng rng;
@@ -220,26 +416,22 @@ Test(plan, repaired_groups_are_whole)
 		init(&d, &pool);
 		for (uint8_t id = 1; id <= 3; id++)
 			hold_block(&d, id, 1 + (uint32_t)(stele_prng_u64(&rng) % 2));
+		for (int k = 0; k < round % 5; k++) {
+			uint32_t w = (uint32_t)(stele_prng_u64(&rng) % W);
+			hold(&d, w, (uint8_t)(1 + stele_prng_u64(&rng) % 3), STELE_ENTRY_SHARD,
+			     (uint8_t)(stele_prng_u64(&rng) % 6), 0);
+		}
 		for (int k = 0; k < 2; k++)
 			d.view.disk[stele_prng_u64(&rng) % W] = STELE_DISK_DOWN;
 		stele_plan_health(&d.view, &h);
 		cr_assert_geq(h.margin, 0);
 		struct jobs j = plan(&d);
-		for (uint32_t i = 0; i < j.n; i++) {
-			const struct stele_job *job = &j.job[i];
-			uint32_t w = job->target.node - 1u;
-			cr_assert_eq(job->kind, STELE_JOB_REBUILD);
-			cr_assert_eq(d.view.disk[w], STELE_DISK_LIVE);
-			for (uint32_t k = 0; k < d.view.nheld[w]; k++)
-				cr_assert_not(d.held[w][k].kind == STELE_ENTRY_SHARD &&
-				                  stele_hash_equal(&d.held[w][k].id, &job->id),
-				              "one shard of a block per disk");
-			hold(&d, w, job->id.b[0], STELE_ENTRY_SHARD, job->index, 0);
-			hold(&d, w, job->id.b[0], STELE_ENTRY_REF, 0, 1);
-		}
+		apply(&d, &j);
 		stele_plan_health(&d.view, &h);
 		cr_assert_eq(h.margin, 2);
 		cr_assert_eq(h.degraded, 0u);
 		cr_assert_eq(h.things, 3u);
+		for (uint8_t id = 1; id <= 3; id++)
+			cr_assert(any_two_may_go(&d, id));
 	}
 }
