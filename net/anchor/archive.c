@@ -47,8 +47,7 @@ static bool logged_at(const struct stele_map *map, const struct stele_found *fou
 		if (!found->mark[i].sig_ok ||
 		    stele_mark_decode(found->mark[i].text, found->mark[i].len, &m) != STELE_OK ||
 		    m.kind != STELE_MARK_LOGGED || !m.has_deposit ||
-		    !is_sequencer(map, &m.author) ||
-		    !stele_hash_equal(&m.deposit, deposit) ||
+		    !is_sequencer(map, &m.author) || !stele_hash_equal(&m.deposit, deposit) ||
 		    !stele_hash_equal(&m.u.logged.logid, log_id))
 			continue;
 		if (!any || m.u.logged.index < *index)
@@ -283,6 +282,32 @@ void stele_anchor_trust_of(const struct stele_map *map, struct stele_anchor_trus
 	out->key[0] = map->log_key;
 }
 
+/* Marks follow anchors: where one is, an anchor has been, and a new first one would be a second log's. */
+static enum stele_err check_lines(struct run *r)
+{
+	struct stele_log_head head;
+	uint64_t index;
+	if (stele_anchor_local_count(r->local) > 0)
+		return STELE_OK;
+	enum stele_err err = seq_head_load(r, &head);
+	if (err == STELE_ERR_NOT_FOUND || (err == STELE_OK && head.size == 0))
+		return STELE_OK;
+	for (uint32_t i = 0; i < r->n && err == STELE_OK; i++) {
+		const struct waiting *w = &r->waiting[i];
+		struct stele_found found;
+		err = stele_find(r->s, &w->object, &found);
+		if (err != STELE_OK)
+			break;
+		if (logged_at(stele_map_of(r->s), &found, &r->log_id, &w->deposit, &index))
+			err = stele_fail(STELE_ERR_REFUSED,
+			                 "%.300s is gone or empty, and deposits are in the log "
+			                 "already: put its newest copy back",
+			                 r->paths->anchors);
+		stele_found_finish(&found);
+	}
+	return err;
+}
+
 static enum stele_err sequence(struct run *r, struct stele_sequencer_result *out)
 {
 	static const struct stele_sequencer_ops ops = {
@@ -310,6 +335,7 @@ static enum stele_err sequence(struct run *r, struct stele_sequencer_result *out
 		    STELE_ERR_UNAVAILABLE,
 		    "too few nodes answer to see every deposit: bring nodes back, then "
 		    "anchor");
+	STELE_TRY(check_lines(r));
 	STELE_TRY(stele_sequencer_create(&ops, r, &config, &seq));
 	enum stele_err err = stele_sequencer_run(seq, out);
 	stele_sequencer_destroy(seq);
@@ -439,6 +465,11 @@ enum stele_err stele_anchor_proof(struct stele *s, struct stele_env *env, const 
 		err = line ? stele_anchor_local_covering(local, chosen->index, line)
 		           : stele_fail(STELE_ERR_NOMEM, "proof: out of memory");
 	}
+	if (chosen && err == STELE_ERR_NOT_FOUND) /* the deposit was found; this is not about it */
+		err = stele_fail(STELE_ERR_REFUSED,
+		                 "the deposit is anchored, but not by what %.300s holds: bring the "
+		                 "newest copy from where `stele anchor now` runs",
+		                 anchors);
 	if (err == STELE_OK)
 		err = stele_find(s, id, &found);
 	if (err == STELE_OK) {

@@ -103,8 +103,9 @@ static enum stele_err check_extends(struct stele_sequencer *s)
 		return STELE_OK;
 	if (s->head.size < old->size)
 		return stele_fail(STELE_ERR_REFUSED,
-		                  "the head is at %" PRIu64 " leaves, behind anchor %" PRIu64
-		                  " of %" PRIu64 ": was it restored from the past?",
+		                  "the log's head (log.head) is at %" PRIu64
+		                  " leaves, behind anchor %" PRIu64 " of %" PRIu64
+		                  ": it is gone or from the past, put the newest copy back",
 		                  s->head.size, s->line.number, old->size);
 	STELE_TRY(stele_log_consistency(stele_manifest_fetch, &source, old->size, s->head.size,
 	                                path, &len));

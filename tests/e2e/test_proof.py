@@ -1,46 +1,145 @@
 """Goal: what is anchored can be proven to somebody else, offline, by both verifiers; what is not, is said; a changed byte
-anywhere is caught."""
+anywhere is caught by both; and a log whose files were lost or damaged says so instead of starting another."""
+import hashlib
 import json
 import os
+import random
 import sys
 
 from cluster import BIN, Case, blob, main, run, sha256
 
-VERIFY_PY = os.path.join(os.path.dirname(__file__), "..", "..", "tools", "stele_verify.py")
+STELE = os.path.join(BIN, "stele")
+VERIFY_PY = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..", "tools", "stele_verify.py")
 
 
 class Proofs(Case):
+    def policy(self, **change):
+        """What a verifier elsewhere would be told of this cluster: from its map, by hand."""
+        with open(os.path.join(self.cluster.path, "cluster.json")) as f:
+            lines = [line.split(" ") for line in json.load(f)["root"]["body"].splitlines()]
+        log_key, origin = next(line[1:] for line in lines if line[0] == "log")
+        writers = [line for line in lines if line[0] == "client" and "writer" in line[3].split(",")]
+        policy = {
+            "format": "stele.dev/policy/v1", "anchor": "local",
+            "cluster": next(line[1] for line in lines if line[0] == "cluster"),
+            "log": {"id": hashlib.sha256(b"stele.dev/logid/v1\n" + origin.encode() + b"\n").hexdigest(),
+                    "keys": [log_key]},
+            "depositors": [{"key": line[4], "name": line[1], "role": "writer"} for line in writers],
+            "require": ["bytes", "log", "depositor"],
+        }
+        policy.update(change)
+        return self.cluster.file("policy.json", json.dumps(policy).encode())
+
+    def both(self, proof, path, policy):
+        """Exit codes of the two verifiers, which know nothing of each other and of no cluster."""
+        return tuple(run(*argv, proof, "--file", path, "--policy", policy).code
+                     for argv in ([STELE, "proof", "verify"], [sys.executable, "-B", VERIFY_PY]))
+
     def test_anchor_and_prove(self):
         c = self.cluster
-        stele = os.path.join(BIN, "stele")
-        files = [c.file("f%d" % i, blob(n, seed=i)) for i, n in enumerate((10, 70000, 3 << 20))]
+        contents = [blob(n, seed=i) for i, n in enumerate((10, 70000, 3 << 20))]
+        files = [c.file("f%d" % i, content) for i, content in enumerate(contents)]
         for f in files:
             self.ok(c.put(f))
-        ids = [sha256(open(f, "rb").read()) for f in files]
-        self.one_line(c.stele("proof", ids[0], "-o", os.path.join(c.dir, "p")), 1, "anchor now")
+        self.one_line(c.stele("proof", sha256(contents[0]), "-o", os.path.join(c.dir, "p")), 1, "anchor now")
         now = c.json("anchor", "now")
         self.assertEqual((now["entered"], now["anchor"]["size"], now["anchor"]["state"]), (3, 3, "recorded"))
         self.assertEqual(c.json("anchor", "now")["entered"], 0)
         self.assertEqual(c.json("anchor", "status")["newest"]["size"], 3)
-        late = c.file("late", b"late")
-        self.ok(c.put(late))
+        contents.append(b"late")
+        files.append(c.file("late", b"late"))
+        self.ok(c.put(files[-1]))
         self.assertEqual(c.json("anchor", "now")["anchor"]["size"], 4)
         c.kill(4, 6)
-        for f, ident in zip(files + [late], ids + [sha256(b"late")]):
+        policy = self.policy()
+        for f, content in zip(files, contents):
             proof = os.path.join(c.dir, "proof")
-            self.ok(c.stele("proof", ident, "-o", proof))
+            self.ok(c.stele("proof", sha256(content), "-o", proof))
             out = self.ok(c.stele("proof", "verify", proof, "--file", f, "--json")).json
             self.assertEqual([out[v]["verdict"] for v in ("bytes", "log", "depositor", "time")],
                              ["established"] * 3 + ["not established"])
-            wrong = c.file("wrong", open(f, "rb").read() + b"!")
-            self.ok(c.stele("proof", "verify", proof, "--file", wrong), 5)
-            raw = bytearray(open(proof, "rb").read())
-            raw[len(raw) // 3] ^= 1
-            broken = c.file("broken", bytes(raw))
-            self.assertNotEqual(c.stele("proof", "verify", broken, "--file", f).code, 0)
+            self.assertEqual(self.both(proof, f, policy), (0, 0))
+            for wrong in (content + b"!", content[:-1], b"", b"\1" + content[1:]):
+                wrong = c.file("wrong", wrong)
+                self.one_line(c.stele("proof", "verify", proof, "--file", wrong), 5)
+                self.assertEqual(self.both(proof, wrong, policy), (5, 5))
             # nothing is trusted without a policy, and nobody is asked
-            alone = run(stele, "proof", "verify", proof, "--file", f, "--json")
+            alone = run(STELE, "proof", "verify", proof, "--file", f, "--json")
             self.assertEqual(alone.json["log"]["verdict"], "not established", str(alone))
+            by_pipe = run(STELE, "proof", "verify", proof, "--file", "-", "--policy", policy, stdin=content)
+            self.ok(by_pipe)
+
+    def test_changed_proofs_and_policies(self):
+        c = self.cluster
+        f = c.file("f", blob(70000))
+        self.ok(c.put(f))
+        self.ok(c.stele("anchor", "now"))
+        path = os.path.join(c.dir, "proof")
+        self.ok(c.stele("proof", sha256(blob(70000)), "-o", path))
+        with open(path, "rb") as p:
+            proof = p.read()
+        policy, rng = self.policy(), random.Random(3)
+        broken = [bytes(proof[:at] + bytes([proof[at] ^ 1 << rng.randrange(7)]) + proof[at + 1:])
+                  for at in range(rng.randrange(40), len(proof), 40)]
+        broken += [b"", proof[:-1], proof[:len(proof) // 2], proof + b" ", proof + proof, b" " + proof, b"null", b"[" * 9999,
+                   b"x" * 300000]
+        for b in broken:
+            b = c.file("broken", b)
+            codes = self.both(b, f, policy)
+            self.assertTrue(codes == (5, 5) or codes == (1, 5), codes)
+            r = run(STELE, "proof", "verify", b, "--file", f, "--policy", policy)
+            self.one_line(r, r.code)
+            self.assertEqual(r.out.count(b"FAILED") > 0, bool(r.out), str(r))
+        other = "ab" * 32
+        for change, codes in (({"require": []}, (0, 0)), ({"cluster": other}, None), ({"require": ["time"]}, (2, 2)),
+                              ({"log": {"id": other, "keys": [other]}}, None), ({"depositors": []}, None),
+                              ({"anchor": "paper"}, (2, 2)), ({"format": "v9"}, (2, 2)), ({"extra": 1}, (2, 2))):
+            got = self.both(path, f, self.policy(**change))
+            self.assertEqual(got[0], got[1], change)
+            self.assertEqual(got, codes or got, change)
+            self.assertEqual(got == (0, 0), codes == (0, 0), change)
+        for bad in (b"", b"{", b"\0", b"x" * (2 << 20)):
+            r = run(STELE, "proof", "verify", path, "--policy", c.file("bad", bad))
+            self.assertIn(r.code, (1, 2), str(r))
+            self.one_line(r, r.code, "bad")
+        self.one_line(run(STELE, "proof", "verify", path, "--policy", "/no/such"), 2, "/no/such")
+
+    def test_log_files(self):
+        """log.head and anchors.local: what a second start finds damaged or gone is refused, and mended by putting it back."""
+        c = self.cluster
+        self.ok(c.put(c.file("f", blob(100))))
+        self.ok(c.stele("anchor", "now"))
+        self.ok(c.put(c.file("g", blob(200))))
+        for name in ("log.head", "anchors.local"):
+            path = os.path.join(c.path, name)
+            with open(path, "rb") as f:
+                kept = f.read()
+            for bad in (b"", b"garbage\n" * 20, kept[:len(kept) // 2], bytes([kept[0] ^ 1]) + kept[1:], None):
+                if bad is None:
+                    os.unlink(path)
+                else:
+                    with open(path, "wb") as f:
+                        f.write(bad)
+                r = c.stele("anchor", "now")
+                self.assertNotIn(r.code, (0, 3), "%s %r: %s" % (name, bad and bad[:20], r))
+                self.one_line(r, r.code, name)
+                if name == "anchors.local":
+                    r = c.stele("proof", sha256(blob(100)), "-o", os.path.join(c.dir, "p"))
+                    self.assertNotIn(r.code, (0, 4), str(r))
+                    self.one_line(r, r.code, name)
+                with open(path, "wb") as f:
+                    f.write(kept)
+        self.assertEqual(c.json("anchor", "now")["anchor"]["size"], 2)
+
+    def test_too_few_nodes(self):
+        """An anchor covers every put, so it waits for the nodes that may know of one."""
+        c = self.cluster
+        self.ok(c.put(c.file("f", blob(100))))
+        c.kill(1, 2, 3)
+        r = c.stele("anchor", "now")
+        self.one_line(r, 7, "nodes")
+        c.start(1, 2, 3)
+        self.assertEqual(c.json("anchor", "now")["entered"], 1)
 
 
 if __name__ == "__main__":
