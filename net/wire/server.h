@@ -64,7 +64,7 @@ struct stele_server_opts {
 	uint32_t inflight_max; /* per connection; 0: 256 */
 };
 
-/* IO names the address ("port in use"). The address in fact: stele_server_addr. */
+/* UNAVAILABLE: the port is in use, named; IO. The address in fact: stele_server_addr. */
 STELE_MUST_USE enum stele_err stele_server_create(const struct stele_server_opts *opts,
                                                   struct stele_server **out);
 const char *stele_server_addr(const struct stele_server *s);
