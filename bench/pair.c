@@ -78,6 +78,12 @@ static void measure_noise(const struct bench_options *o)
 		noise[noise_count++] = now(o) - start;
 }
 
+void bench_noise_turn(bool wall)
+{
+	struct bench_options o = {.wall = wall};
+	measure_noise(&o);
+}
+
 struct bench_result bench_pair(const struct bench_options *o, struct bench_side a,
                                struct bench_side b)
 {

@@ -39,6 +39,8 @@ double bench_now(void); /* seconds by the clock */
 struct bench_spread bench_spread_of(double *values, int n);
 struct bench_result bench_pair(const struct bench_options *o, struct bench_side a,
                                struct bench_side b);
+/* Runs the fixed loop once: for those who pair by themselves. */
+void bench_noise_turn(bool wall);
 /* Time of the fixed loop over all turns so far, relative to its least: 1.00 is a quiet machine. */
 struct bench_spread bench_noise(void);
 
