@@ -7,6 +7,7 @@ import json
 import os
 import random
 import shutil
+import signal
 import subprocess
 import tempfile
 import unittest
@@ -14,6 +15,8 @@ import unittest
 BIN = os.environ.get("STELE_BIN", os.path.join(os.path.dirname(__file__), "..", "..", "build", "bin"))
 DATA = os.environ.get("STELE_TEST_DATA", "")
 TIMEOUT = 240
+MIB, GIB = 1 << 20, 1 << 30
+NOWHERE = "0" * 64  # an id that nothing has
 
 
 class Result:
@@ -131,6 +134,51 @@ class Case(unittest.TestCase):
         for word in words:
             self.assertIn(word.lower(), lines[0].lower(), str(result))
         self.assertNotIn(b"Traceback", result.out)
+
+
+def default_signals():
+    """In a child: a runner started in the background may have SIGINT ignored, and children inherit that."""
+    for sig in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(sig, signal.SIG_DFL)
+
+
+class Shared(Case):
+    """One cluster for all tests of the class; whatever they kill, they start again."""
+
+    @classmethod
+    def setUpClass(cls):
+        cls.cluster = Cluster(cls.nodes, cls.code, cls.options)
+        cls.addClassCleanup(cls.cluster.down)
+        cls.data = blob(300000, seed=1)
+        cls.id = sha256(cls.data)
+        cls.path = cls.cluster.file("object", cls.data)
+        assert cls.cluster.put(cls.path).code == 0
+
+    def setUp(self):
+        self.map = os.path.join(self.cluster.path, "cluster.json")
+        self.scratch = os.path.join(self.cluster.dir, self._testMethodName)
+        os.mkdir(self.scratch)
+
+    def there(self, name):
+        return os.path.join(self.scratch, name)
+
+    def file(self, name, content):
+        with open(self.there(name), "wb") as f:
+            f.write(content)
+        return self.there(name)
+
+    def things(self):
+        return self.cluster.json("status")["things"]
+
+    def popen(self, *argv, **kw):
+        """A command that goes on while the test does something to it."""
+        kw.setdefault("stdout", subprocess.PIPE)
+        env = dict(os.environ, STELE_CLUSTER=self.map)
+        return subprocess.Popen([os.path.join(BIN, "stele")] + [str(a) for a in argv], stderr=subprocess.PIPE, env=env,
+                                preexec_fn=default_signals, **kw)
+
+    def still_whole(self):
+        self.assertTrue(self.ok(self.cluster.get(self.id)).out == self.data)
 
 
 def data(*parts):
