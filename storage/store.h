@@ -84,6 +84,7 @@ struct stele_item {
 	uint32_t meta_len;
 	bool tomb;
 	bool unless_referenced; /* a tomb of a SHARD: REFUSED when a REF lies beside it by then (P3) */
+	bool only_bad; /* a tomb: of a victim of scrub, and of nothing that was made good meanwhile */
 	/* SHARD: S bytes in page-aligned memory whose parts are multiples of 64 KiB (but the last),
 	 * readable up to the next page boundary. */
 	struct iovec *data;

@@ -471,7 +471,9 @@ static enum stele_err resolve_tomb(struct stele_store *s, struct stele_witem *it
 	    is_referenced(s, it))
 		return stele_fail(STELE_ERR_REFUSED, "a reference lies beside that shard");
 	it->at.tomb = true;
-	if (p)
+	if (it->in->only_bad && (p || it->found || !it->old.bad))
+		it->skip = true;
+	else if (p)
 		it->at.victim_lsn = p->lsn;
 	else if (!it->found)
 		it->at.victim_lsn = it->old.birth_lsn;

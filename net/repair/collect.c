@@ -11,12 +11,21 @@
 #include "net/repair/ask.h"
 #include "net/repair/look.h"
 #include "net/repair/suspects.h"
+#include "storage/extent_format.h"
 
 #define SECOND      1000000000ull
 #define PASS_MAX_NS (3600 * SECOND)
 #define PAGE_ITEMS  1024u
 #define LIST_LEN    65536u
 #define BESIDE_MAX  4u /* shards of one block on one disk that are seen in a pass */
+
+struct stele_block_seen { /* the block whose entries are being read, of one slot and pool */
+	struct stele_hash id;
+	struct stele_key shard[BESIDE_MAX];
+	uint64_t shard_bytes;
+	uint32_t nshards;
+	bool referenced;
+};
 
 struct stele_collect {
 	struct stele_env *env;
@@ -42,11 +51,8 @@ struct stele_collect {
 	uint64_t lsn[STELE_SLOTS_MAX]; /* when it began */
 	bool complete[STELE_SLOTS_MAX];
 	struct stele_store_list list;
-	uint32_t item;                      /* of the page */
-	struct stele_key shard[BESIDE_MAX]; /* of the block whose entries are being read */
-	uint64_t shard_bytes;
-	uint32_t nshards;
-	bool block_ref;
+	uint32_t item; /* of the page */
+	struct stele_block_seen block;
 	/* judging */
 	uint32_t at; /* the suspect */
 	struct stele_look look;
@@ -78,37 +84,47 @@ static void look(struct stele_collect *c, const struct stele_hash *deposit,
 
 /* ---- reading a page ---- */
 
+/* A reference without a shard beside it is a block too: what is known of one says nothing of the
+ * next. */
 static void block_end(struct stele_collect *c)
 {
-	for (uint32_t i = 0; i < c->nshards && !c->block_ref; i++) {
-		struct stele_suspect s = {.key = c->shard[i],
+	const struct stele_block_seen *b = &c->block;
+	for (uint32_t i = 0; i < b->nshards && !b->referenced; i++) {
+		struct stele_suspect s = {.key = b->shard[i],
 		                          .slot = (uint16_t)c->slot,
-		                          .bytes = c->shard_bytes,
+		                          .bytes = b->shard_bytes,
 		                          .since = stele_env_now(c->env),
 		                          .seen = c->st.passes + 1};
 		stele_suspects_see(&c->suspects, &s);
 	}
-	c->nshards = 0;
-	c->block_ref = false;
+	c->block = (struct stele_block_seen){0};
 }
 
-/* References that were settled earlier, and those of deposits known to live, need no look. */
+/* References that were settled earlier, and those of deposits known to live, need no look; one that
+ * could not be read and now can be does. */
 static bool needs_look(const struct stele_collect *c, const struct stele_listed *it)
 {
-	return it->key.kind == STELE_ENTRY_REF && it->lsn > c->settled[c->slot] &&
-	       stele_verdicts_get(c->verdicts, &it->key.sub) != STELE_VERDICT_LIVE &&
-	       !stele_suspects_find(&c->suspects, (uint16_t)c->slot, &it->key);
+	if (it->key.kind != STELE_ENTRY_REF || it->bad ||
+	    stele_verdicts_get(c->verdicts, &it->key.sub) == STELE_VERDICT_LIVE)
+		return false;
+	const struct stele_suspect *known =
+	    stele_suspects_find(&c->suspects, (uint16_t)c->slot, &it->key);
+	return known ? known->bad : it->lsn > c->settled[c->slot];
 }
 
 static void suspect_ref(struct stele_collect *c, const struct stele_listed *it)
 {
 	struct stele_suspect s = {.key = it->key,
 	                          .slot = (uint16_t)c->slot,
-	                          .deposit = it->key.sub,
 	                          .since = stele_env_now(c->env),
 	                          .seen = c->st.passes + 1};
-	memcpy(s.object.b, it->meta, STELE_HASH_LEN);
-	stele_suspects_see(&c->suspects, &s);
+	struct stele_suspect *x = stele_suspects_see(&c->suspects, &s);
+	if (!x)
+		return;
+	x->bad = it->bad;
+	x->deposit = it->key.sub; /* of a bad one, 12 bytes of it */
+	if (!it->bad)
+		memcpy(x->object.b, it->meta, STELE_HASH_LEN);
 }
 
 static void looked_at_ref(struct stele_look *l)
@@ -138,9 +154,10 @@ static void page_end(struct stele_collect *c)
 
 static void note_shard(struct stele_collect *c, const struct stele_listed *it)
 {
-	if (c->nshards < BESIDE_MAX)
-		c->shard[c->nshards++] = it->key;
-	c->shard_bytes = it->data_len;
+	struct stele_block_seen *b = &c->block;
+	if (b->nshards < BESIDE_MAX)
+		b->shard[b->nshards++] = it->key;
+	b->shard_bytes = it->data_len;
 }
 
 /* From c->item on; a look interrupts, and its end goes on here. */
@@ -149,22 +166,26 @@ static void read_page(struct stele_collect *c)
 	for (; c->item < c->list.n && !c->closing; c->item++) {
 		const struct stele_listed *it = &c->list.item[c->item];
 		struct stele_suspect *known;
-		if (c->nshards > 0 && !stele_hash_equal(&c->shard[0].id, &it->key.id))
+		if (!stele_hash_equal(&c->block.id, &it->key.id)) {
 			block_end(c);
+			c->block.id = it->key.id;
+		}
 		if (it->key.kind == STELE_ENTRY_SHARD) {
 			note_shard(c, it);
 			continue;
 		}
-		c->block_ref = true;
-		known = stele_suspects_find(&c->suspects, (uint16_t)c->slot, &it->key);
-		if (known) {
-			known->seen = c->st.passes + 1;
-		} else if (needs_look(c, it) && it->meta_len == STELE_HASH_LEN) {
+		if (it->bad)
+			continue; /* it is a suspect already, and until it is good again none of these */
+		c->block.referenced = true;
+		if (needs_look(c, it) && it->meta_len == STELE_HASH_LEN) {
 			struct stele_hash object;
 			memcpy(object.b, it->meta, STELE_HASH_LEN);
 			look(c, &it->key.sub, &object, looked_at_ref);
 			return;
 		}
+		known = stele_suspects_find(&c->suspects, (uint16_t)c->slot, &it->key);
+		if (known && !known->bad)
+			known->seen = c->st.passes + 1;
 	}
 	page_end(c);
 }
@@ -173,6 +194,9 @@ static void listed(struct stele_store_list *l)
 {
 	struct stele_collect *c = l->ctx;
 	bool metas = l->want_meta;
+	for (uint32_t i = 0; i < l->n && l->err == STELE_OK && !metas; i++)
+		if (l->item[i].bad && l->item[i].key.kind == STELE_ENTRY_REF)
+			suspect_ref(c, &l->item[i]); /* with metas it would not be listed */
 	for (uint32_t i = 0; i < l->n && l->err == STELE_OK && !metas; i++)
 		if (needs_look(c, &l->item[i])) { /* which object it belongs to is in its meta */
 			stele_store_list_finish(l);
@@ -257,10 +281,16 @@ static void say_removed(struct stele_collect *c, const struct stele_suspect *s)
 		c->log(c->log_ctx, line);
 }
 
+static void remove_current(struct stele_collect *c);
+
 static void written(struct stele_store_write *w)
 {
 	struct stele_collect *c = w->ctx;
 	const struct stele_suspect *s = current(c);
+	if (w->err == STELE_ERR_NOT_FOUND && s->bad && !c->write_item.tomb) {
+		remove_current(c); /* it has no shard here that it could lie beside */
+		return;
+	}
 	if (w->err != STELE_OK) { /* REFUSED: a reference has come */
 		postpone(c);
 		return;
@@ -289,6 +319,7 @@ static void remove_current(struct stele_collect *c)
 	if (s->key.kind == STELE_ENTRY_REF)
 		item.key.sub = s->deposit;
 	item.unless_referenced = s->key.kind == STELE_ENTRY_SHARD;
+	item.only_bad = s->bad;
 	write(c, &item);
 }
 
@@ -318,7 +349,8 @@ static void ask(struct stele_collect *c, uint16_t op,
 	stele_ask_start(&c->ask);
 }
 
-/* Shards: does anybody in the window know a reference? */
+/* Shards: does anybody in the window know a reference? References that cannot be read: does anybody
+ * have the same one, readable? */
 
 static void head_list_refs(struct stele_ask *a, uint32_t at, struct stele_writer *w)
 {
@@ -331,14 +363,20 @@ static void head_list_refs(struct stele_ask *a, uint32_t at, struct stele_writer
 	    .last = s->key.id,
 	    .kinds = STELE_KIND_BIT(STELE_ENTRY_REF),
 	    .want_meta = true,
-	    .max = 16,
+	    .max = s->bad ? 1 : 16,
 	};
+	if (s->bad && !stele_all_zero(s->key.sub.b, STELE_REF_SUB)) {
+		h.after = s->key; /* the cursor stands just before it */
+		for (int i = STELE_REF_SUB - 1; i >= 0 && h.after.sub.b[i]-- == 0; i--)
+			;
+	}
 	stele_head_list_encode(&h, w);
 }
 
 static bool answer_refs(struct stele_ask *a, uint32_t at, const struct stele_call *call)
 {
 	struct stele_collect *c = a->ctx;
+	const struct stele_suspect *s = current(c);
 	struct stele_head_listed head;
 	if (stele_head_listed_decode(call->reply_head, call->reply_head_len, &head) != STELE_OK)
 		return false;
@@ -349,6 +387,8 @@ static bool answer_refs(struct stele_ask *a, uint32_t at, const struct stele_cal
 		stele_read_listed(&r, &it);
 		if (r.bad || it.meta_len != STELE_HASH_LEN)
 			return false;
+		if (s->bad && memcmp(it.key.sub.b, s->key.sub.b, STELE_REF_SUB) != 0)
+			continue;
 		c->found++;
 		c->found_deposit = it.key.sub;
 		memcpy(c->found_object.b, it.meta, STELE_HASH_LEN);
@@ -447,7 +487,7 @@ static void judge(struct stele_collect *c)
 		if (!stele_map_pool(c->roll.map, s->key.pool) ||
 		    !stele_slots_store(c->slots, s->slot))
 			continue;
-		if (s->key.kind == STELE_ENTRY_REF) {
+		if (s->key.kind == STELE_ENTRY_REF && !s->bad) {
 			look(c, &s->deposit, &s->object, looked_at_suspect);
 			return;
 		}
@@ -531,8 +571,7 @@ static void called(struct stele_roll *roll)
 	}
 	c->slot = c->pool_at = 0;
 	c->list = (struct stele_store_list){0};
-	c->nshards = 0;
-	c->block_ref = false;
+	c->block = (struct stele_block_seen){0};
 	scan(c);
 }
 

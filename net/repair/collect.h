@@ -4,7 +4,9 @@
  *  - a reference goes when *every* disk of its record's window has durably refused the deposit; they are asked to when
  *    none has the record and the reference is older than the pool's collect_age of this node's uptime;
  *  - a shard goes when it has no reference, nothing touched it for collect_age, and every disk of the block's window,
- *    asked, knows no reference; one found whose deposit lives is copied here and cancels.
+ *    asked, knows no reference; one found whose deposit lives is copied here and cancels;
+ *  - a reference that cannot be read is none to its shard; it goes when it is as old and every disk, asked, has no readable
+ *    copy of it, or when no shard lies beside it.
  * An answer that is missing postpones; so does a disk of the window that is being refilled. The store itself refuses to
  * remove a shard beside which a reference has appeared in the meantime. One per node, on the node's loop.
  */

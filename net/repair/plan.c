@@ -210,6 +210,11 @@ static bool has_bad(const struct thing *t, uint32_t w, uint32_t index)
 	return false;
 }
 
+static bool is_missing(const struct block *b, uint32_t index)
+{
+	return !(b->apart >> index & 1);
+}
+
 static bool has_any(const struct thing *t, uint32_t w, uint32_t index)
 {
 	(void)index;
@@ -238,33 +243,60 @@ static void choose_targets(const struct thing *t, const struct block *b, uint32_
 	for (uint32_t k = 0; k < 3; k++)
 		for (uint32_t i = 0; i < n; i++)
 			for (uint32_t w = 0; w < v->window.n && target[i] == none; w++)
-				if (!(b->apart >> i & 1) && !taken[w] && fits[k](t, w, i)) {
+				if (is_missing(b, i) && !taken[w] && fits[k](t, w, i)) {
 					target[i] = w;
 					taken[w] = true;
 				}
 }
 
-static bool rebuild_jobs(const struct thing *t, const struct block *b, struct stele_job *base,
-                         bool (*emit)(void *ctx, const struct stele_job *job), void *ctx)
+static void set_helpers(const struct stele_pg_view *v, const struct block *b,
+                        struct stele_job *base)
 {
-	const struct stele_pg_view *v = t->view;
-	uint32_t n = stele_code_n(v->code), target[STELE_CODE_N_MAX], none = STELE_WINDOW_MAX;
-	base->kind = STELE_JOB_REBUILD;
-	base->bytes = b->S;
-	for (uint32_t i = 0; i < n; i++)
+	for (uint32_t i = 0; i < stele_code_n(v->code); i++)
 		if (b->have >> i & 1) {
 			struct stele_window_disk d = v->window.disk[b->holder[i]];
 			base->helper[base->nhelpers++] = (struct stele_wire_helper){
 			    .node = d.node, .slot = d.slot, .index = (uint8_t)i};
 		}
+}
+
+static bool rebuild_jobs(const struct thing *t, const struct block *b, const struct stele_job *base,
+                         bool (*emit)(void *ctx, const struct stele_job *job), void *ctx)
+{
+	const struct stele_pg_view *v = t->view;
+	uint32_t n = stele_code_n(v->code), target[STELE_CODE_N_MAX], none = STELE_WINDOW_MAX;
+	struct stele_job job = *base;
 	choose_targets(t, b, n, none, target);
 	for (uint32_t i = 0; i < n; i++) {
-		if (b->apart >> i & 1 || target[i] == none)
+		if (!is_missing(b, i) || target[i] == none)
 			continue; /* none: as many shards as there are disks for them */
-		base->index = (uint8_t)i;
-		base->target = v->window.disk[target[i]];
-		if (!emit(ctx, base))
+		job.index = (uint8_t)i;
+		job.target = v->window.disk[target[i]];
+		if (!emit(ctx, &job))
 			return false;
+	}
+	return true;
+}
+
+/* A copy that went bad is made good where it lies, though the shard may be elsewhere by now: it
+ * counts as a victim until then. */
+static bool bad_jobs(const struct thing *t, const struct block *b, const struct stele_job *base,
+                     bool (*emit)(void *ctx, const struct stele_job *job), void *ctx)
+{
+	const struct stele_pg_view *v = t->view;
+	struct stele_job job = *base;
+	for (uint32_t w = 0; w < v->window.n; w++) {
+		for (uint32_t i = t->from[w]; i < t->to[w]; i++) {
+			const struct stele_holding *h = &v->held[w][i];
+			if (h->kind != STELE_ENTRY_SHARD || !h->bad ||
+			    v->disk[w] != STELE_DISK_LIVE || h->index >= stele_code_n(v->code) ||
+			    is_missing(b, h->index))
+				continue; /* missing: it was chosen for it */
+			job.index = h->index;
+			job.target = v->window.disk[w];
+			if (!emit(ctx, &job))
+				return false;
+		}
 	}
 	return true;
 }
@@ -279,6 +311,11 @@ static bool block_jobs(const struct thing *t, uint32_t waiting,
 	if (!b.referenced || base.margin < 0)
 		return true;
 	if (!ref_jobs(t, &b, &base, emit, ctx))
+		return false;
+	base.kind = STELE_JOB_REBUILD;
+	base.bytes = b.S;
+	set_helpers(v, &b, &base);
+	if (!bad_jobs(t, &b, &base, emit, ctx))
 		return false;
 	if (missing(v, &b) <= waiting)
 		return true;
@@ -353,6 +390,7 @@ struct entry {
 	uint32_t holders;
 	uint32_t source;
 	bool held[STELE_WINDOW_MAX];
+	bool bad[STELE_WINDOW_MAX]; /* held, but spoilt */
 };
 
 static int entry_cmp(const struct stele_holding *a, const struct stele_holding *b)
@@ -364,8 +402,8 @@ static int entry_cmp(const struct stele_holding *a, const struct stele_holding *
 
 static bool is_entry(const struct stele_holding *h)
 {
-	return !h->bad && (h->kind == STELE_ENTRY_RECORD || h->kind == STELE_ENTRY_MARK ||
-	                   h->kind == STELE_ENTRY_REFUSE);
+	return h->kind == STELE_ENTRY_RECORD || h->kind == STELE_ENTRY_MARK ||
+	       h->kind == STELE_ENTRY_REFUSE;
 }
 
 /* Where a record is, refusals of it decide nothing any more. */
@@ -388,7 +426,7 @@ static bool next_entry(const struct thing *t, const struct stele_holding *after,
 	for (uint32_t w = 0; w < v->window.n; w++)
 		for (uint32_t i = t->from[w]; i < t->to[w]; i++) {
 			const struct stele_holding *h = &v->held[w][i];
-			if (is_entry(h) && (!after || entry_cmp(h, after) > 0) &&
+			if (is_entry(h) && !h->bad && (!after || entry_cmp(h, after) > 0) &&
 			    (!e->h || entry_cmp(h, e->h) < 0))
 				e->h = h;
 		}
@@ -396,16 +434,32 @@ static bool next_entry(const struct thing *t, const struct stele_holding *after,
 		return false;
 	e->holders = 0;
 	for (uint32_t w = 0; w < v->window.n; w++) {
-		e->held[w] = false;
+		e->held[w] = e->bad[w] = false;
 		for (uint32_t i = t->from[w]; i < t->to[w]; i++)
 			if (is_entry(&v->held[w][i]) && entry_cmp(&v->held[w][i], e->h) == 0)
-				e->held[w] = true;
+				*(v->held[w][i].bad ? &e->bad[w] : &e->held[w]) = true;
 		if (e->held[w] && e->holders++ == 0)
 			e->source = w;
 	}
 	return true;
 }
 
+static struct stele_job copy_job(const struct thing *t, const struct entry *e, uint32_t w)
+{
+	const struct stele_pg_view *v = t->view;
+	bool refusal = e->h->kind == STELE_ENTRY_REFUSE;
+	return (struct stele_job){.kind = STELE_JOB_COPY,
+	                          .pool = v->pool->id,
+	                          .pg = v->pg,
+	                          .id = t->id,
+	                          .sub = e->h->sub,
+	                          .entry_kind = e->h->kind,
+	                          .margin = refusal ? (int)STELE_CODE_N_MAX : (int)e->holders - 1,
+	                          .target = v->window.disk[w],
+	                          .source = v->window.disk[e->source]};
+}
+
+/* Bad copies are made good where they are; then others are made, until there are enough. */
 static bool entry_jobs(const struct thing *t, uint32_t waiting,
                        bool (*emit)(void *ctx, const struct stele_job *job), void *ctx)
 {
@@ -414,25 +468,20 @@ static bool entry_jobs(const struct thing *t, uint32_t waiting,
 	for (const struct stele_holding *at = NULL; next_entry(t, at, &e); at = e.h) {
 		bool refusal = e.h->kind == STELE_ENTRY_REFUSE;
 		uint32_t want = refusal ? v->window.n : stele_code_n(v->code);
-		if (e.holders >= want || (want - e.holders <= waiting && !refusal) ||
-		    (refusal && has_record(t, &e.h->sub)))
+		if (refusal && has_record(t, &e.h->sub))
 			continue;
-		for (uint32_t w = 0; w < v->window.n && e.holders < want; w++) {
-			if (e.held[w] || v->disk[w] != STELE_DISK_LIVE)
-				continue;
-			struct stele_job job = {.kind = STELE_JOB_COPY,
-			                        .pool = v->pool->id,
-			                        .pg = v->pg,
-			                        .id = t->id,
-			                        .sub = e.h->sub,
-			                        .entry_kind = e.h->kind,
-			                        .margin = refusal ? (int)STELE_CODE_N_MAX
-			                                          : (int)e.holders - 1,
-			                        .target = v->window.disk[w],
-			                        .source = v->window.disk[e.source]};
-			if (!emit(ctx, &job))
-				return false;
-			e.holders++;
+		for (uint32_t pass = 0; pass < 2; pass++) {
+			bool wait = !refusal && e.holders + waiting >= want;
+			for (uint32_t w = 0; w < v->window.n; w++) {
+				if (e.held[w] || v->disk[w] != STELE_DISK_LIVE ||
+				    e.bad[w] != (pass == 0) ||
+				    (pass == 1 && (wait || e.holders >= want)))
+					continue;
+				struct stele_job job = copy_job(t, &e, w);
+				if (!emit(ctx, &job))
+					return false;
+				e.holders++;
+			}
 		}
 	}
 	return true;

@@ -12,7 +12,8 @@
 struct stele_suspect {
 	struct stele_key key; /* SHARD, REF; as the index has it: 12 bytes of a REF's deposit */
 	uint16_t slot;
-	struct stele_hash deposit, object; /* of a REF, whole */
+	bool bad;                          /* a REF that cannot be read: whose, nobody can say */
+	struct stele_hash deposit, object; /* of a good REF, whole */
 	uint64_t bytes;
 	uint64_t since; /* nothing touched it since then, of the env's clock */
 	uint64_t seen;  /* the pass in which it was seen last */

@@ -74,6 +74,7 @@ static bool live(uint64_t seed, uint64_t steps, bool verbose, struct stele_hash 
 	l->harsh = seed % 10 == 3;
 	l->well = (struct stele_sim_faults){.disk_ns = 100000, .net_ns = 200000};
 	world_create(&l->w, seed, LIFE_NODES, "rs-4-2", LIFE_COLLECT_AGE_S, verbose);
+	world_sleep(&l->w, 1); /* at 0 nothing may happen: in the book it means never */
 	for (uint64_t s = 0; s < steps && !l->failed; s++)
 		step(l);
 	if (!l->failed)

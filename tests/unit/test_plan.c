@@ -194,6 +194,26 @@ Test(plan, bad_and_full)
 	cr_assert_eq(j.job[0].target.node, 7);
 }
 
+/* A victim stays one until a good copy replaces it, even when the shard is elsewhere meanwhile. */
+Test(plan, bad_copies_are_made_good_where_they_are)
+{
+	struct disks d;
+	init(&d, &pool);
+	hold_block(&d, 7, 1);
+	hold(&d, 7, 7, STELE_ENTRY_SHARD, 2, 0)->bad = true;
+	struct jobs j = plan(&d);
+	cr_assert_eq(j.n, 1u);
+	cr_assert_eq(j.job[0].index, 2);
+	cr_assert_eq(j.job[0].target.node, 8);
+	init(&d, &records);
+	for (uint32_t w = 0; w < 4; w++)
+		hold(&d, w, 7, STELE_ENTRY_RECORD, 0, 1)->bad = w == 2;
+	j = plan(&d);
+	cr_assert_eq(j.n, 1u);
+	cr_assert_eq(j.job[0].target.node, 3);
+	cr_assert_eq(j.job[0].source.node, 1);
+}
+
 Test(plan, leftovers_are_neither_counted_nor_repaired)
 {
 	struct disks d;

@@ -232,6 +232,47 @@ Test(store, a_shard_is_not_removed_from_beside_a_reference)
 	kit_end(&k);
 }
 
+/* What removes a victim stops before what was made good meanwhile, in the index or on its way. */
+Test(store, a_reference_that_was_made_good_is_not_removed_as_a_victim)
+{
+	struct kit k;
+	kit_start(&k, false, true);
+	struct kit_block b;
+	struct stele_hash d = kit_hash(1), object = kit_hash(2);
+	kit_block_make(&b, "rs-4-2", 1000, 2);
+	cr_assert_eq(kit_put(&k, &b, 3, &d), STELE_OK);
+	struct stele_item ref = {.key = kit_key(STELE_ENTRY_REF, &b.id, &d, 0),
+	                         .meta = &object,
+	                         .meta_len = sizeof(object)};
+	struct stele_item tomb = {.key = ref.key, .tomb = true, .only_bad = true};
+	/* as collection names one that it cannot read: by what the index has of it */
+	memset(tomb.key.sub.b + 12, 0, STELE_HASH_LEN - 12);
+	cr_assert_eq(kit_write(&k, &tomb, 1, NULL), STELE_OK);
+	cr_assert(kit_have(&k, &ref.key), "it is good");
+	for (int k_th = 0; k_th < 2; k_th++) {
+		stele_store_report_bad(k.store, &ref.key);
+		kit_settle(&k);
+		cr_assert_not(kit_have(&k, &ref.key));
+		struct stele_store_write w[2] = {
+		    {.item = k_th ? &tomb : &ref, .n = 1, .cb = kit_write_cb, .ctx = &k},
+		    {.item = &tomb, .n = 1, .cb = kit_write_cb, .ctx = &k}};
+		k.waiting = 2;
+		stele_store_write(k.store, &w[0]);
+		stele_store_write(k.store, &w[1]);
+		kit_run(&k);
+		cr_assert_eq(w[0].err, STELE_OK);
+		cr_assert_eq(w[1].err, STELE_OK);
+		kit_reopen(&k);
+		cr_assert_eq(kit_have(&k, &ref.key), k_th == 0);
+	}
+	struct stele_item shard = {.key = kit_key(STELE_ENTRY_SHARD, &b.id, NULL, 3),
+	                           .tomb = true,
+	                           .unless_referenced = true};
+	cr_assert_eq(kit_write(&k, &shard, 1, NULL), STELE_OK, "nothing lies beside it");
+	kit_block_free(&b);
+	kit_end(&k);
+}
+
 Test(store, a_record_and_its_refusal_at_the_same_moment_never_both_stand)
 {
 	struct kit k;
