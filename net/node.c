@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "net/cluster/place.h"
 #include "net/ops.h"
 
 #define BUFS_DEFAULT  128u
@@ -58,9 +59,16 @@ static enum stele_err load_map(struct stele_node *node)
 	if (err != STELE_OK)
 		return err;
 	err = stele_map_parse(json, len, given, &kept);
+	if (err == STELE_ERR_STALE) { /* the given one is newer */
+		err = stele_map_parse(json, len, NULL, &kept);
+		if (err == STELE_OK) {
+			err = stele_place_unmoved(kept, given);
+			stele_map_unref(kept);
+		}
+		free(json);
+		return err;
+	}
 	free(json);
-	if (err == STELE_ERR_STALE) /* the given one is newer */
-		return STELE_OK;
 	if (err != STELE_OK)
 		return stele_wrap(err, "%s", node->map_file);
 	stele_map_unref(given);
@@ -80,7 +88,9 @@ enum stele_err stele_node_take_map(struct stele_node *node, const char *json, si
 	}
 	size_t kept_len;
 	const char *kept = stele_map_json(map, &kept_len);
-	enum stele_err err = stele_file_save(node->opts.env, node->map_file, kept, kept_len, 0644);
+	enum stele_err err = stele_place_unmoved(node->map, map);
+	if (err == STELE_OK)
+		err = stele_file_save(node->opts.env, node->map_file, kept, kept_len, 0644);
 	if (err != STELE_OK) {
 		stele_map_unref(map);
 		return err;

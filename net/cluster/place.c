@@ -10,6 +10,8 @@
 #include "net/cluster/place.h"
 
 #include <assert.h>
+#include <stdarg.h>
+#include <stdio.h>
 
 /* Sebastiano Vigna's splitmix64 step: a bijection on 64 bits whose output bits each depend on all
  * input bits (constants: David Stafford's "Mix13"). */
@@ -184,4 +186,102 @@ uint32_t stele_code_id_t(const struct stele_code_id *code)
 uint32_t stele_window_width(const struct stele_code_id *code)
 {
 	return (uint32_t)code->k + code->m + stele_code_id_t(code) + 2;
+}
+
+/* ---- what a change of the map would move ---- */
+
+STELE_PRINTF(2, 3)
+static enum stele_err moves(const struct stele_map *next, const char *fmt, ...)
+{
+	char what[STELE_DETAIL_MAX / 2];
+	va_list ap;
+	va_start(ap, fmt);
+	vsnprintf(what, sizeof(what), fmt, ap);
+	va_end(ap);
+	return stele_fail(STELE_ERR_REFUSED,
+	                  "the map of epoch %llu.%llu would move data, which this version cannot "
+	                  "do: %s; sign a map that leaves pools, disks, weights and hosts as they are",
+	                  (unsigned long long)next->root_epoch,
+	                  (unsigned long long)next->state_epoch, what);
+}
+
+/* All that windows follow from, but for a pool's own settings. */
+static bool same_disks(const struct stele_map *a, const struct stele_map *b)
+{
+	bool same = a->ndisks == b->ndisks && a->nnodes == b->nnodes;
+	for (uint32_t i = 0; same && i < a->ndisks; i++) {
+		const struct stele_disk_entry *x = &a->disk[i], *y = &b->disk[i];
+		same = x->node == y->node && x->slot == y->slot && x->out == y->out &&
+		       x->weight_milli == y->weight_milli;
+	}
+	for (uint32_t i = 0; same && i < a->nnodes; i++) {
+		const struct stele_node_entry *x = &a->node[i], *y = &b->node[i];
+		same = x->id == y->id && strcmp(x->host, y->host) == 0 &&
+		       strcmp(x->rack, y->rack) == 0;
+	}
+	return same;
+}
+
+static bool same_code(const struct stele_code_id *a, const struct stele_code_id *b)
+{
+	return a->family == b->family && a->k == b->k && a->m == b->m && a->l == b->l;
+}
+
+static bool same_disk(struct stele_window_disk a, struct stele_window_disk b)
+{
+	return a.node == b.node && a.slot == b.slot;
+}
+
+/* The first disk of a that b has not; NULL: b has them all. */
+static const struct stele_window_disk *not_in(const struct stele_window *a,
+                                              const struct stele_window *b)
+{
+	for (uint32_t i = 0; i < a->n; i++) {
+		uint32_t k = 0;
+		while (k < b->n && !same_disk(a->disk[i], b->disk[k]))
+			k++;
+		if (k == b->n)
+			return &a->disk[i];
+	}
+	return NULL;
+}
+
+static enum stele_err same_windows(const struct stele_map *held, const struct stele_pool *was,
+                                   const struct stele_map *next, const struct stele_pool *is)
+{
+	uint32_t width = stele_window_width(&was->code);
+	for (uint32_t pg = 0; pg < 1u << was->pgs_log2; pg++) {
+		struct stele_window a = {0}, b = {0};
+		uint64_t fence;
+		stele_place(held, was, pg, width, &a, &fence);
+		stele_place(next, is, pg, width, &b, &fence);
+		const struct stele_window_disk *gone = not_in(&a, &b), *come = not_in(&b, &a);
+		if (gone || come)
+			return moves(next, "group %u of pool %s would %s node %u slot %u", pg,
+			             was->name, gone ? "leave" : "come to",
+			             gone ? gone->node : come->node,
+			             gone ? gone->slot : come->slot);
+		for (uint32_t i = 0; i < a.n; i++)
+			if (!same_disk(a.disk[i], b.disk[i]))
+				return moves(next, "group %u of pool %s would be in another order", pg,
+				             was->name);
+	}
+	return STELE_OK;
+}
+
+enum stele_err stele_place_unmoved(const struct stele_map *held, const struct stele_map *next)
+{
+	bool disks = same_disks(held, next);
+	for (uint32_t p = 0; p < held->npools; p++) {
+		const struct stele_pool *was = &held->pool[p], *is = stele_map_pool(next, was->id);
+		if (!is)
+			return moves(next, "pool %s is not in it", was->name);
+		if (!same_code(&was->code, &is->code))
+			return moves(next, "pool %s has another code", was->name);
+		if (was->pgs_log2 != is->pgs_log2)
+			return moves(next, "pool %s has another number of groups", was->name);
+		if (!disks || was->domain != is->domain)
+			STELE_TRY(same_windows(held, was, next, is));
+	}
+	return STELE_OK;
 }

@@ -29,5 +29,9 @@ void stele_place(const struct stele_map *map, const struct stele_pool *pool, uin
 /* n + t + 2 for the code's family: rep n-1, rs m, lrc globals + 1. */
 uint32_t stele_window_width(const struct stele_code_id *code);
 uint32_t stele_code_id_t(const struct stele_code_id *code);
+/* May next follow held while nothing can move (the map has no overrides yet, M2)? Every pool of held must be in next
+ * with the same code, the same groups and the same windows. REFUSED: the detail names the first that differs. */
+STELE_MUST_USE enum stele_err stele_place_unmoved(const struct stele_map *held,
+						  const struct stele_map *next);
 
 #endif

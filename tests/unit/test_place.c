@@ -374,3 +374,75 @@ Test(place, widths)
 		cr_assert_leq(cases[i].width, STELE_WINDOW_MAX);
 	}
 }
+
+/* ---- may a map follow another while nothing can move? ---- */
+
+enum { SAME, MOVES };
+
+/* The map as f is now, after held; puts f's fields back by the caller's doing. */
+static void follows(const struct stele_map *held, const struct fixture *f, int want,
+                    const char *what)
+{
+	struct stele_map *next = fixture_map(f);
+	enum stele_err err = stele_place_unmoved(held, next);
+	cr_assert_eq(err, want == MOVES ? STELE_ERR_REFUSED : STELE_OK, "%s: %s", what,
+	             err ? stele_detail() : "taken");
+	if (want == MOVES)
+		cr_assert(strstr(stele_detail(), what), "%s", stele_detail());
+	stele_map_unref(next);
+}
+
+Test(place, a_map_that_would_move_data_is_told_from_one_that_would_not)
+{
+	struct fixture *f = fixture_create("rs-4-2", 10, 2);
+	struct stele_map *held = fixture_map(f);
+	struct fixture was = *f;
+	follows(held, f, SAME, "itself");
+	strcpy(f->node[3].addr, "127.0.0.1:7999");
+	strcpy(f->node[3].rack, "elsewhere"); /* pools are placed by hosts */
+	f->pool[3].collect_age_s++;
+	f->map.grace_s++;
+	f->client[0].revoked = true;
+	follows(held, f, SAME, "what places nothing");
+	f->pool[4] = f->pool[3];
+	f->pool[4].id = 18;
+	strcpy(f->pool[4].name, "more");
+	f->map.npools = 5;
+	follows(held, f, SAME, "a new pool");
+	*f = was;
+	f->disk[20] = (struct stele_disk_entry){10, 2, 0, false};
+	f->map.ndisks++;
+	follows(held, f, SAME, "a disk that weighs nothing");
+	f->disk[20].weight_milli = 1000;
+	follows(held, f, MOVES, "of pool record would");
+	*f = was;
+	f->disk[7].out = true;
+	follows(held, f, MOVES, "would leave node 4 slot 1");
+	*f = was;
+	f->disk[7].weight_milli = 2000;
+	follows(held, f, MOVES, "of pool record would");
+	*f = was;
+	strcpy(f->node[3].host, f->node[2].host);
+	follows(held, f, MOVES, "of pool record would");
+	*f = was;
+	f->pool[3].domain = STELE_DOMAIN_RACK;
+	follows(held, f, MOVES, "of pool evidence would");
+	*f = was;
+	f->pool[3].pgs_log2++;
+	follows(held, f, MOVES, "pool evidence has another number of groups");
+	*f = was;
+	f->pool[2].code.k--; /* windows would be one disk shorter, and blocks of another kind */
+	follows(held, f, MOVES, "pool ledger has another code");
+	*f = was;
+	f->map.npools = 3;
+	follows(held, f, MOVES, "pool evidence is not in it");
+	/* fewer disks than a window wants: one more makes it longer, and moves nothing else */
+	*f = was;
+	f->map.ndisks = 8;
+	struct stele_map *small = fixture_map(f);
+	f->map.ndisks = 10;
+	follows(small, f, MOVES, "would come to node 5 slot");
+	stele_map_unref(small);
+	stele_map_unref(held);
+	free(f);
+}
