@@ -167,7 +167,8 @@ static json_t *request_json(struct stele_request *req)
 
 static const char *slot_state_name(enum stele_slot_state state)
 {
-	static const char *const name[] = {"missing", "serving", "full", "fenced", "refilling"};
+	static const char *const name[] = {"missing", "serving", "full", "fenced",
+	                                   "refilling", "refilling, full"};
 	return name[state];
 }
 

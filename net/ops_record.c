@@ -227,8 +227,8 @@ void stele_op_record_put(struct stele_request *req)
 	}
 	p->req = req;
 	p->passed_on = req->who->roles & STELE_ROLE_NODE;
-	if (!p->passed_on && stele_slots_state(stele_node_slots(stele_req_node(req)),
-	                                       p->head.slot) == STELE_SLOT_REFILLING)
+	if (!p->passed_on &&
+	    stele_slots_refilling(stele_node_slots(stele_req_node(req)), p->head.slot))
 		look_around(p);
 	else
 		put_write(p);
@@ -320,8 +320,7 @@ struct refuse {
 static void refuse_reply(struct refuse *c, enum stele_refusal what)
 {
 	struct stele_slots *slots = stele_node_slots(stele_req_node(c->req));
-	if (what == STELE_REFUSAL_MADE &&
-	    stele_slots_state(slots, c->head.slot) == STELE_SLOT_REFILLING)
+	if (what == STELE_REFUSAL_MADE && stele_slots_refilling(slots, c->head.slot))
 		what = STELE_REFUSAL_NO_VOICE;
 	uint8_t state = (uint8_t)what;
 	stele_reply(c->req, &state, 1, NULL, 0, NULL, NULL);

@@ -270,9 +270,14 @@ enum stele_slot_state stele_slots_state(const struct stele_slots *s, uint32_t sl
 	stele_store_status(store, &st);
 	if (st.fenced)
 		return STELE_SLOT_FENCED;
-	if (st.full)
-		return STELE_SLOT_FULL;
-	return s->slot[slot].known.refilling ? STELE_SLOT_REFILLING : STELE_SLOT_SERVING;
+	if (s->slot[slot].known.refilling)
+		return st.full ? STELE_SLOT_REFILLING_FULL : STELE_SLOT_REFILLING;
+	return st.full ? STELE_SLOT_FULL : STELE_SLOT_SERVING;
+}
+
+bool stele_slots_refilling(const struct stele_slots *s, uint32_t slot)
+{
+	return slot < s->n && s->slot[slot].known.refilling;
 }
 
 const char *stele_slots_reason(const struct stele_slots *s, uint32_t slot)

@@ -17,6 +17,7 @@ enum stele_slot_state { /* wire: PING's disk states */
 	STELE_SLOT_FULL = 2,
 	STELE_SLOT_FENCED = 3,
 	STELE_SLOT_REFILLING = 4,
+	STELE_SLOT_REFILLING_FULL = 5,
 };
 
 struct stele_slots;
@@ -40,6 +41,8 @@ uint32_t stele_slots_n(const struct stele_slots *s);
 /* NULL: missing. */
 struct stele_store *stele_slots_store(const struct stele_slots *s, uint32_t slot);
 enum stele_slot_state stele_slots_state(const struct stele_slots *s, uint32_t slot);
+/* It may lack what it once held: it has no voice (P3). */
+bool stele_slots_refilling(const struct stele_slots *s, uint32_t slot);
 /* Why a slot is missing; "" otherwise. */
 const char *stele_slots_reason(const struct stele_slots *s, uint32_t slot);
 /* The slot holds all it should again: it may refuse deposits from now on (P3). */

@@ -229,7 +229,7 @@ static void scan(struct stele_collect *c)
 {
 	for (; !c->closing && c->slot < stele_slots_n(c->slots); c->slot++, c->pool_at = 0) {
 		if (!stele_slots_store(c->slots, c->slot) ||
-		    stele_slots_state(c->slots, c->slot) == STELE_SLOT_REFILLING)
+		    stele_slots_refilling(c->slots, c->slot))
 			continue;
 		while (c->pool_at < c->roll.map->npools &&
 		       c->roll.map->pool[c->pool_at].id == STELE_POOL_RECORD)
@@ -567,7 +567,7 @@ static void called(struct stele_roll *roll)
 		if (stele_slots_store(c->slots, i))
 			stele_store_identity(stele_slots_store(c->slots, i), &id);
 		c->lsn[i] = id.lsn;
-		c->complete[i] = stele_slots_state(c->slots, i) != STELE_SLOT_REFILLING;
+		c->complete[i] = !stele_slots_refilling(c->slots, i);
 	}
 	c->slot = c->pool_at = 0;
 	c->list = (struct stele_store_list){0};

@@ -451,7 +451,7 @@ static bool refilling_member(const struct stele_inventory *inv, const struct ste
 		return false;
 	for (uint32_t i = 0; i < w->n; i++)
 		if (w->disk[i].node == inv->node &&
-		    stele_slots_state(inv->slots, w->disk[i].slot) == STELE_SLOT_REFILLING)
+		    stele_slots_refilling(inv->slots, w->disk[i].slot))
 			return true;
 	return false;
 }
@@ -546,7 +546,8 @@ static void called(struct stele_roll *roll)
 		const struct stele_roll_disk *d = &roll->disk[i];
 		struct seen *s = &inv->seen[i];
 		s->answers = stele_roll_serves(d);
-		s->full = d->state == STELE_SLOT_FULL;
+		s->full =
+		    d->state == STELE_SLOT_FULL || d->state == STELE_SLOT_REFILLING_FULL;
 		if (!s->answers) {
 			if (s->down_since == 0)
 				s->down_since = now;
@@ -647,13 +648,14 @@ bool stele_inventory_slot_whole(const struct stele_inventory *inv, uint16_t slot
 	for (uint32_t i = 0; i < inv->ngroups; i++) {
 		const struct stele_pg_view *v = &inv->group[i].view;
 		struct stele_pg_health health;
-		bool member = false;
-		for (uint32_t w = 0; w < v->window.n; w++)
-			member |=
-			    v->window.disk[w].node == inv->node && v->window.disk[w].slot == slot;
-		if (!member || v->pool->id != STELE_POOL_RECORD)
+		uint32_t at = 0;
+		while (at < v->window.n && (v->window.disk[at].node != inv->node ||
+		                            v->window.disk[at].slot != slot))
+			at++;
+		if (at == v->window.n || v->pool->id != STELE_POOL_RECORD)
 			continue;
-		if (!inv->group[i].active)
+		/* on a disk that takes no writes nothing is planned, whatever it lacks */
+		if (!inv->group[i].active || v->disk[at] != STELE_DISK_LIVE)
 			return false;
 		stele_plan_health(v, &health);
 		struct slot_of s = {.disk = {inv->node, slot}};

@@ -116,7 +116,7 @@ void stele_repair_start(struct stele_repair *r)
 	uint64_t first = r->opts.heal_ns;
 	r->timer = (struct stele_op){.kind = STELE_OP_TIMER, .cb = tick, .ctx = r};
 	for (uint32_t i = 0; i < stele_slots_n(r->opts.slots); i++)
-		if (stele_slots_state(r->opts.slots, i) == STELE_SLOT_REFILLING && first > SOON_NS)
+		if (stele_slots_refilling(r->opts.slots, i) && first > SOON_NS)
 			first = SOON_NS; /* until it is whole it has no voice (P3) */
 	arm(r, first);
 }
@@ -407,7 +407,7 @@ static void pump(struct stele_repair *r)
 static void judge_slots(struct stele_repair *r)
 {
 	for (uint16_t i = 0; i < stele_slots_n(r->opts.slots); i++)
-		if (stele_slots_state(r->opts.slots, i) == STELE_SLOT_REFILLING &&
+		if (stele_slots_refilling(r->opts.slots, i) &&
 		    stele_inventory_slot_whole(r->inv, i))
 			stele_slots_refilled(r->opts.slots, i);
 }

@@ -41,7 +41,7 @@ uint32_t stele_roll_index(const struct stele_map *map, struct stele_window_disk 
 static inline bool stele_roll_serves(const struct stele_roll_disk *d)
 {
 	return d && (d->state == STELE_SLOT_SERVING || d->state == STELE_SLOT_FULL ||
-	             d->state == STELE_SLOT_REFILLING);
+	             d->state == STELE_SLOT_REFILLING || d->state == STELE_SLOT_REFILLING_FULL);
 }
 /* And holds all that it ever held, as far as anybody knows: it may be one of all (P3). */
 static inline bool stele_roll_has_voice(const struct stele_roll_disk *d)
