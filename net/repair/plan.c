@@ -52,16 +52,12 @@ static bool next_thing(struct thing *t)
 
 /* ---- blocks ---- */
 
-#define REFS_COMPARED 64u /* references compared one by one; above, by number alone */
-
 struct block {
 	uint64_t have;  /* good shards on answering disks */
 	uint64_t apart; /* of them, as many as can be told to lie on a disk of their own each */
 	uint8_t holder[STELE_CODE_N_MAX]; /* window position of each; for `apart`, its own */
 	bool occupied[STELE_WINDOW_MAX];  /* holds a good shard of it */
 	bool needed[STELE_WINDOW_MAX];    /* holds one that is told apart there */
-	uint32_t refs[STELE_WINDOW_MAX];  /* not dead */
-	uint32_t most_refs;               /* window position with the most references */
 	bool referenced;                  /* by a deposit that is not dead */
 	bool counted;                     /* by one that is not open either */
 	uint64_t bytes, S;
@@ -117,7 +113,6 @@ static void read_holding(struct block *b, const struct stele_pg_view *v, uint32_
 		enum stele_verdict verdict = stele_verdicts_get(v->verdicts, &h->sub);
 		if (verdict == STELE_VERDICT_DEAD)
 			return;
-		b->refs[w]++;
 		b->referenced = true;
 		b->counted |= verdict != STELE_VERDICT_OPEN;
 	}
@@ -129,8 +124,6 @@ static struct block read_block(const struct thing *t)
 	for (uint32_t w = 0; w < t->view->window.n; w++) {
 		for (uint32_t i = t->from[w]; i < t->to[w]; i++)
 			read_holding(&b, t->view, w, &t->view->held[w][i]);
-		if (b.refs[w] > b.refs[b.most_refs])
-			b.most_refs = w;
 	}
 	tell_apart(&b, stele_code_n(t->view->code));
 	return b;
@@ -154,22 +147,29 @@ static bool counts(const struct stele_pg_view *v, const struct stele_holding *h)
 	       stele_verdicts_get(v->verdicts, &h->sub) != STELE_VERDICT_DEAD;
 }
 
+/* Blocks that many deposits share have thousands: by halves. */
 static bool has_ref(const struct thing *t, uint32_t w, const struct stele_hash *sub)
 {
-	for (uint32_t i = t->from[w]; i < t->to[w]; i++) {
-		const struct stele_holding *h = &t->view->held[w][i];
-		if (h->kind == STELE_ENTRY_REF && !h->bad && stele_hash_equal(&h->sub, sub))
-			return true;
+	const struct stele_holding *held = t->view->held[w];
+	uint32_t lo = t->from[w], hi = t->to[w];
+	while (lo < hi) {
+		uint32_t mid = lo + (hi - lo) / 2;
+		bool before = held[mid].kind != STELE_ENTRY_REF
+		                  ? held[mid].kind < STELE_ENTRY_REF
+		                  : stele_hash_cmp(&held[mid].sub, sub) < 0;
+		if (before)
+			lo = mid + 1;
+		else
+			hi = mid;
 	}
-	return false;
+	return lo < t->to[w] && held[lo].kind == STELE_ENTRY_REF && !held[lo].bad &&
+	       stele_hash_equal(&held[lo].sub, sub);
 }
 
 /* A disk that holds a reference which w lacks; -1: w has them all. */
-static int richer_in_refs(const struct thing *t, const struct block *b, uint32_t w)
+static int richer_in_refs(const struct thing *t, uint32_t w)
 {
 	const struct stele_pg_view *v = t->view;
-	if (b->refs[b->most_refs] > REFS_COMPARED)
-		return b->refs[w] < b->refs[b->most_refs] ? (int)b->most_refs : -1;
 	for (uint32_t from = 0; from < v->window.n; from++)
 		for (uint32_t i = t->from[from]; from != w && i < t->to[from]; i++) {
 			const struct stele_holding *h = &v->held[from][i];
@@ -186,7 +186,7 @@ static bool ref_jobs(const struct thing *t, const struct block *b, const struct 
 	for (uint32_t w = 0; w < v->window.n; w++) {
 		if (!b->occupied[w] || v->disk[w] != STELE_DISK_LIVE)
 			continue;
-		int from = richer_in_refs(t, b, w);
+		int from = richer_in_refs(t, w);
 		if (from < 0)
 			continue;
 		struct stele_job job = *base;
@@ -344,7 +344,7 @@ static bool has_live(const struct thing *t)
 static bool refs_differ(const struct thing *t, const struct block *b)
 {
 	for (uint32_t w = 0; w < t->view->window.n; w++)
-		if (b->occupied[w] && richer_in_refs(t, b, w) >= 0)
+		if (b->occupied[w] && richer_in_refs(t, w) >= 0)
 			return true;
 	return false;
 }
@@ -370,9 +370,8 @@ static bool block_doubts(const struct thing *t,
 	struct block b = read_block(t);
 	if (!b.referenced || !((missing(v, &b) > 0 && !has_live(t)) || refs_differ(t, &b)))
 		return true;
-	bool many = b.refs[b.most_refs] > REFS_COMPARED;
 	for (uint32_t w = 0; w < v->window.n; w++) {
-		if (many ? w != b.most_refs : !news_of(t, w))
+		if (!news_of(t, w))
 			continue;
 		struct stele_doubt doubt = {
 		    .pool = v->pool->id, .block = t->id, .source = v->window.disk[w]};

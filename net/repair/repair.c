@@ -23,6 +23,8 @@ struct runner { /* one job under way */
 	struct iovec iov;
 	uint8_t *head;
 	uint8_t *into; /* 1 MiB: a list reply */
+	struct stele_key after; /* REFS: how far the source has been read; kind 0: from the start */
+	bool more;
 };
 
 struct stele_repair {
@@ -255,6 +257,21 @@ static bool open_list(struct runner *run, struct stele_head_listed *head, struct
 	return true;
 }
 
+static void list_refs(struct runner *run);
+
+/* Each reference has an answer of its own; the first that is no success is the job's. */
+static void refs_added(struct stele_call *call)
+{
+	struct runner *run = call->ctx;
+	enum stele_err err = call->err;
+	for (uint32_t i = 0; i < call->reply_head_len && err == STELE_OK; i++)
+		err = stele_err_from_wire(call->reply_head[i]);
+	if (err == STELE_OK && run->more)
+		list_refs(run);
+	else
+		job_done(run, err, call->detail);
+}
+
 static void refs_got(struct stele_call *call)
 {
 	struct runner *run = call->ctx;
@@ -263,6 +280,7 @@ static void refs_got(struct stele_call *call)
 	struct stele_reader r;
 	if (!open_list(run, &listed, &r))
 		return;
+	run->more = listed.more && listed.n > 0;
 	uint8_t *refs = malloc((listed.n ? listed.n : 1) * (size_t)96);
 	if (!refs) {
 		job_done(run, STELE_ERR_NOMEM, "references");
@@ -273,6 +291,8 @@ static void refs_got(struct stele_call *call)
 	for (uint32_t i = 0; i < listed.n && n < STELE_REFS_MAX; i++) {
 		struct stele_listed it;
 		stele_read_listed(&r, &it);
+		if (!r.bad)
+			run->after = it.key;
 		if (r.bad || it.meta_len != STELE_HASH_LEN ||
 		    stele_verdicts_get(stele_inventory_verdicts(run->r->inv), &it.key.sub) ==
 		        STELE_VERDICT_DEAD)
@@ -287,10 +307,10 @@ static void refs_got(struct stele_call *call)
 	struct stele_writer w = stele_writer(run->head, STELE_FRAME_HEAD_MAX);
 	stele_head_ref_add_encode(&h, &w);
 	free(refs);
-	call_node(run, job->target.node, STELE_OPCODE_REF_ADD, stele_written(&w), last_call);
+	call_node(run, job->target.node, STELE_OPCODE_REF_ADD, stele_written(&w), refs_added);
 }
 
-static void start_refs(struct runner *run)
+static void list_refs(struct runner *run)
 {
 	const struct stele_job *job = run->job;
 	struct stele_head_list h = {.slot = job->source.slot,
@@ -299,6 +319,7 @@ static void start_refs(struct runner *run)
 	                            .last = job->id,
 	                            .kinds = STELE_KIND_BIT(STELE_ENTRY_REF),
 	                            .want_meta = true,
+	                            .after = run->after,
 	                            .max = STELE_REFS_MAX};
 	struct stele_writer w = stele_writer(run->head, STELE_FRAME_HEAD_MAX);
 	stele_head_list_encode(&h, &w);
@@ -380,7 +401,8 @@ static void start_job(struct runner *run)
 		start_rebuild(run);
 		break;
 	case STELE_JOB_REFS:
-		start_refs(run);
+		run->after = (struct stele_key){0};
+		list_refs(run);
 		break;
 	case STELE_JOB_COPY:
 		start_copy(run);

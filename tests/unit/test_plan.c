@@ -15,7 +15,7 @@ static struct stele_pool records = {
     .id = STELE_POOL_RECORD, .name = "record", .code = {STELE_CODE_REP, 1, 2, 0}};
 
 struct disks {
-	struct stele_holding held[W][64];
+	struct stele_holding held[W][160];
 	struct stele_pg_view view;
 };
 
@@ -239,6 +239,28 @@ Test(plan, references_are_made_equal)
 		cr_assert_eq(j.job[i].source.node, 4);
 		cr_assert_neq(j.job[i].target.node, 4);
 	}
+}
+
+/* However many there are: as many as the others have is not the same ones. */
+Test(plan, many_references_are_compared_one_by_one)
+{
+	struct disks d;
+	init(&d, &pool);
+	struct stele_verdicts *v = verdicts_on(&d);
+	hold_block(&d, 7, 100);
+	cr_assert_eq(plan(&d).n, 0u);
+	for (uint32_t i = 0; i < d.view.nheld[3]; i++)
+		if (d.held[3][i].kind == STELE_ENTRY_REF && d.held[3][i].sub.b[0] == 100)
+			d.held[3][i].sub.b[0] = 200; /* the order stays */
+	struct doubts q = doubts(&d);
+	cr_assert_eq(q.n, 2u);
+	cr_assert_eq(q.doubt[0].source.node, 1);
+	cr_assert_eq(q.doubt[1].source.node, 4, "it alone knows of one");
+	struct jobs j = plan(&d);
+	cr_assert_eq(j.n, 6u);
+	for (uint32_t i = 0; i < j.n; i++)
+		cr_assert_eq(j.job[i].source.node, j.job[i].target.node == 4 ? 1 : 4);
+	stele_verdicts_destroy(v);
 }
 
 Test(plan, dead_references_are_none_and_open_ones_do_not_count)
