@@ -241,7 +241,7 @@ int main(int argc, char **argv)
 			bench(&rows[i], dir);
 	unlink(fio_path);
 	struct bench_spread noise = bench_noise();
-	printf("noise: %.2f %.2f (a fixed loop's time to its least: median, most)\n",
-	       noise.median, noise.max);
+	printf("noise: %.2f %.2f (a fixed loop's time to its least: median, most)\n", noise.median,
+	       noise.max);
 	return 0;
 }

@@ -250,8 +250,8 @@ int bench_index(const char *where, unsigned shards)
 	numbers = shards;
 	rig_start(&r, where, EXTENT_LEN);
 	stele_env_destroy(r.env); /* threads do not survive a fork: each child makes its own */
-	bool ok = in_child(&r, build, &f) && in_child(&r, open_and_ask, &f) &&
-	          in_child(&r, rebuild, &f);
+	bool ok =
+	    in_child(&r, build, &f) && in_child(&r, open_and_ask, &f) && in_child(&r, rebuild, &f);
 	double disk_rebuilt = index_bytes(r.dir, false);
 	r.env = NULL;
 	if (ok) {

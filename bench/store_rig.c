@@ -48,10 +48,8 @@ void rig_start(struct rig *r, const char *where, uint64_t extent_len)
 	running = r;
 	if (stele_env_create(NULL, &r->env) != STELE_OK)
 		rig_fail("event loop");
-	r->opts = (struct stele_store_opts){.env = r->env,
-	                                    .kv = &stele_kv_leveldb,
-	                                    .dir = r->dir,
-	                                    .extent_len = extent_len};
+	r->opts = (struct stele_store_opts){
+	    .env = r->env, .kv = &stele_kv_leveldb, .dir = r->dir, .extent_len = extent_len};
 	if (stele_store_format(&r->opts, NULL) != STELE_OK)
 		rig_fail("format");
 }
@@ -137,8 +135,8 @@ void rig_meta_make(struct rig_meta *m, const char *code, uint64_t shard_len)
 	    stele_descriptor_init(&d, &id, shard_len * id.k) != STELE_OK)
 		rig_fail(code);
 	memset(d.root, 0x5a, sizeof(d.root));
-	size_t rows = stele_descriptor_roots(&d) * (size_t)stele_descriptor_cells(&d) *
-	              STELE_HASH_LEN;
+	size_t rows =
+	    stele_descriptor_roots(&d) * (size_t)stele_descriptor_cells(&d) * STELE_HASH_LEN;
 	m->bytes = rig_pages(STELE_DESCRIPTOR_MAX + rows);
 	m->len = (uint32_t)(stele_descriptor_encode(&d, m->bytes) + rows);
 }

@@ -45,9 +45,9 @@ uint64_t rig_overhead(const struct rig_meta *m, uint64_t shard_len);
 
 /* `depth` writers of equal entries, each with one under way. */
 struct rig_writing {
-	uint64_t len;   /* of a shard's cells; with `record`: of a record */
+	uint64_t len; /* of a shard's cells; with `record`: of a record */
 	uint32_t depth;
-	bool record;    /* a RECORD of `len` bytes, as a small object is kept, instead of a shard */
+	bool record; /* a RECORD of `len` bytes, as a small object is kept, instead of a shard */
 	const struct rig_meta *meta;
 	uint64_t first; /* number of the first block */
 	uint64_t count; /* to write; 0: by time */
