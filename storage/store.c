@@ -131,6 +131,7 @@ static void destroy(struct stele_store *s)
 		free(s->extents[i]);
 	}
 	free(s->extents);
+	stele_fronts_finish(&s->fronts);
 	stele_file_close(s->env, &s->lock_fd);
 	pthread_mutex_destroy(&s->index_lock);
 	pthread_mutex_destroy(&s->extents_lock);
@@ -351,6 +352,7 @@ static void mark_work(struct stele_store *s, struct stele_store_job *job)
 
 static void mark_done(struct stele_store *s, struct stele_store_job *job, bool ran)
 {
+	stele_fronts_forget(&s->fronts, &job->at.key);
 	if (ran && !job->err)
 		s->counts = job->counts;
 }

@@ -583,6 +583,9 @@ static void apply_done(struct stele_op *op)
 	}
 	while (b) {
 		struct stele_batch *next = b->next;
+		for (uint32_t i = 0; i < b->entries; i++)
+			if (b->at[i].tomb && b->at[i].key.kind == STELE_ENTRY_SHARD)
+				stele_fronts_forget(&s->fronts, &b->at[i].key);
 		if (!err) {
 			s->durable_lsn = b->lsn;
 			b->x->landed = b->off + b->len;

@@ -14,6 +14,7 @@
 
 #include "storage/extent.h"
 #include "storage/index.h"
+#include "storage/store_fronts.h"
 
 #define STELE_WORK_BYTES (256u << 10) /* hash and check more than this on a worker (N10) */
 
@@ -54,7 +55,7 @@ struct stele_pend;
 struct stele_scrub_run;
 
 #define STELE_PEND_BUCKETS 1024u
-#define STELE_READ_JOBS    2u
+#define STELE_READ_JOBS    8u
 
 struct stele_lookup_job {
 	struct stele_op op;
@@ -120,6 +121,7 @@ struct stele_store {
 	struct stele_rreq *read_head, **read_tail;
 	struct stele_lookup_job read[STELE_READ_JOBS];
 	uint32_t reads;
+	struct stele_fronts fronts;
 
 	struct stele_later *later_head, **later_tail;
 	struct stele_op later_op;

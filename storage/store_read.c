@@ -4,6 +4,10 @@
  *   stele_store_read -> lookup (a worker; what has queued meanwhile goes along) -> the entry's front and the
  *     cells, in parallel -> check -> callback
  *
+ * Cells of a shard that is known from before (store_fronts.h) are read at once: no lookup, no front. The
+ * front is read together with the cells where these lie next to it, as in a batch of one shard of one
+ * cell.
+ *
  * There are no locks against reclaim: an entry that is not where the index said, or cells that do not
  * match it, are looked up again. Only if the index still says the same is the entry corrupt; then
  * it is remembered as bad.
@@ -19,6 +23,7 @@
 #define READS_MAX 4096u
 #define TRIES_MAX 4u
 #define IOVS_MAX  64u
+#define KNOWN_MAX 16u /* cells of a read that can do without lookup and front: 1 MiB */
 
 struct stele_rreq {
 	struct stele_rreq *next;
@@ -29,18 +34,22 @@ struct stele_rreq {
 	struct stele_item_at at;
 	struct stele_item_at tried; /* where it did not check */
 	uint32_t tries;
+	uint64_t era;     /* of the fronts, before the lookup */
 	uint32_t pending; /* operations under way */
 	bool cancelled;
 	int io_error; /* errno */
 	struct stele_place place;
 	uint64_t front_off, front_len; /* pages of the header and what of the meta is needed */
-	uint8_t *front;
-	uint64_t cells_len; /* exact bytes of the cells asked for */
-	struct iovec front_iov, cells_iov[IOVS_MAX];
-	struct stele_op front_op, cells_op, check_op;
+	uint8_t *front;                /* NULL: the cells' CRCs are known: crc */
+	uint32_t crc[KNOWN_MAX];
+	uint64_t cells_len;             /* exact bytes of the cells asked for */
+	struct iovec iov[1 + IOVS_MAX]; /* the front, the cells */
+	struct stele_op op[2], check_op;
+	uint64_t want[2]; /* bytes of each of op */
 	enum stele_err checked;
 };
 
+static bool read_known(struct stele_rreq *q);
 static void kick_reads(struct stele_store *s);
 
 void stele_store_read_init(struct stele_store *s)
@@ -75,6 +84,16 @@ static void end_read(struct stele_rreq *q, enum stele_err err)
 	r->cb(r);
 }
 
+static void enqueue(struct stele_rreq *q)
+{
+	struct stele_store *s = q->s;
+	q->era = s->fronts.era;
+	q->next = NULL;
+	*s->read_tail = q;
+	s->read_tail = &q->next;
+	kick_reads(s);
+}
+
 void stele_store_read(struct stele_store *s, struct stele_store_read *r)
 {
 	r->err = STELE_OK;
@@ -98,9 +117,8 @@ void stele_store_read(struct stele_store *s, struct stele_store_read *r)
 	s->reads++;
 	q->s = s;
 	q->r = r;
-	*s->read_tail = q;
-	s->read_tail = &q->next;
-	kick_reads(s);
+	if (!read_known(q))
+		enqueue(q);
 }
 
 void stele_store_read_finish(struct stele_store_read *r)
@@ -193,17 +211,15 @@ static void kick_reads(struct stele_store *s)
 /* It was not as the index says: is it still what the index says? */
 static void look_again(struct stele_rreq *q)
 {
-	struct stele_store *s = q->s;
-	q->tried = q->at;
-	q->tries++;
+	if (q->front) {
+		q->tried = q->at;
+		q->tries++;
+	} /* what was known from before is not evidence */
 	free(q->front);
 	q->front = NULL;
 	free(q->r->meta);
 	q->r->meta = NULL;
-	q->next = NULL;
-	*s->read_tail = q;
-	s->read_tail = &q->next;
-	kick_reads(s);
+	enqueue(q);
 }
 
 static enum stele_err check_front(struct stele_rreq *q, struct stele_entry_head *head,
@@ -229,7 +245,8 @@ static enum stele_err check_read(struct stele_rreq *q)
 	struct stele_store_read *r = q->r;
 	struct stele_entry_head head;
 	const uint8_t *meta = NULL;
-	STELE_TRY(check_front(q, &head, &meta));
+	if (q->front)
+		STELE_TRY(check_front(q, &head, &meta));
 	uint32_t cell = r->first_cell;
 	uint64_t left = q->cells_len;
 	for (uint32_t p = 0; left; p++) {
@@ -238,7 +255,9 @@ static enum stele_err check_read(struct stele_rreq *q)
 		left -= part;
 		while (part) {
 			uint64_t n = part < STELE_CELL_LEN ? part : STELE_CELL_LEN;
-			if (stele_crc32c(b, n, 0) != stele_hot_crc(&head, meta, cell))
+			uint32_t crc =
+			    meta ? stele_hot_crc(&head, meta, cell) : q->crc[cell - r->first_cell];
+			if (stele_crc32c(b, n, 0) != crc)
 				return stele_fail(STELE_ERR_CORRUPT, "cell %u fails its CRC", cell);
 			cell++;
 			b += n;
@@ -257,6 +276,15 @@ static enum stele_err check_read(struct stele_rreq *q)
 	return STELE_OK;
 }
 
+/* What was read and checked is known from now on. */
+static void remember(struct stele_rreq *q)
+{
+	uint32_t cells = (q->at.data_len + STELE_CELL_LEN - 1) / STELE_CELL_LEN;
+	const uint8_t *hot = q->front + (q->at.off - q->front_off) + STELE_ENTRY_HEAD;
+	stele_fronts_put(&q->s->fronts, q->era, &q->at, q->place.cycle,
+	                 hot + q->at.hot_len - 4 * cells);
+}
+
 static void checked(struct stele_rreq *q)
 {
 	if (q->checked == STELE_ERR_CORRUPT) {
@@ -265,6 +293,8 @@ static void checked(struct stele_rreq *q)
 	}
 	if (!q->checked)
 		q->r->data_len = q->cells_len;
+	if (!q->checked && q->front)
+		remember(q);
 	end_read(q, q->checked ? stele_fail(q->checked, "%s", q->why) : STELE_OK);
 }
 
@@ -314,8 +344,7 @@ static void all_read(struct stele_rreq *q)
 static void part_read(struct stele_op *op)
 {
 	struct stele_rreq *q = op->ctx;
-	uint64_t want =
-	    op == &q->front_op ? q->front_len : stele_round_up(q->cells_len, STELE_PAGE);
+	uint64_t want = q->want[op - q->op];
 	if (op->result == -ECANCELED)
 		q->cancelled = true;
 	else if (op->result < 0)
@@ -347,7 +376,7 @@ static enum stele_err plan_cells(struct stele_rreq *q, uint32_t *niov)
 		if ((uintptr_t)r->into[p].iov_base % STELE_PAGE || n % STELE_PAGE ||
 		    (left > n && n % STELE_CELL_LEN))
 			return stele_fail(STELE_ERR_INVALID, "read: parts are not aligned");
-		q->cells_iov[(*niov)++] = (struct iovec){r->into[p].iov_base, n};
+		q->iov[1 + (*niov)++] = (struct iovec){r->into[p].iov_base, n};
 		left -= n;
 	}
 	return left ? stele_fail(STELE_ERR_INVALID, "read: the buffers are too small") : STELE_OK;
@@ -366,7 +395,44 @@ static enum stele_err plan(struct stele_rreq *q, int *fd, uint32_t *niov)
 	q->front = stele_pages_alloc(q->front_len);
 	if (!q->front)
 		return stele_fail(STELE_ERR_NOMEM, "read: out of memory");
+	q->iov[0] = (struct iovec){q->front, q->front_len};
 	return STELE_OK;
+}
+
+static void start_part(struct stele_rreq *q, int fd, struct iovec *iov, uint32_t niov, uint64_t off,
+                       uint64_t want)
+{
+	uint32_t i = q->pending++;
+	q->want[i] = want;
+	q->op[i] = (struct stele_op){.kind = STELE_OP_READV,
+	                             .fd = fd,
+	                             .iov = iov,
+	                             .niov = niov,
+	                             .off = off,
+	                             .cb = part_read,
+	                             .ctx = q};
+	stele_env_submit(q->s->env, &q->op[i]);
+}
+
+/* Begins to read cells of a shard that is known. False: look it up. */
+static bool read_known(struct stele_rreq *q)
+{
+	const struct stele_store_read *r = q->r;
+	struct stele_key key = stele_key_whole(&r->key);
+	uint32_t cycle, niov, cells = r->cells;
+	int fd;
+	if (r->want_meta || cells == 0 || cells > KNOWN_MAX)
+		return false;
+	const uint32_t *crc = stele_fronts_get(&q->s->fronts, &key, &q->at, &cycle);
+	if (!crc || plan_cells(q, &niov) != STELE_OK ||
+	    !stele_store_extent_fd(q->s, q->at.extent, &fd, &q->place.cycle) ||
+	    cycle != q->place.cycle)
+		return false;
+	memcpy(q->crc, crc + r->first_cell, cells * sizeof(q->crc[0]));
+	start_part(q, fd, q->iov + 1, niov,
+	           q->at.data_off + (uint64_t)r->first_cell * STELE_CELL_LEN,
+	           stele_round_up(q->cells_len, STELE_PAGE));
+	return true;
 }
 
 static void read_cells(struct stele_rreq *q)
@@ -378,27 +444,18 @@ static void read_cells(struct stele_rreq *q)
 		end_read(q, err);
 		return;
 	}
+	uint64_t len = stele_round_up(q->cells_len, STELE_PAGE);
+	uint64_t off = q->at.data_off + (uint64_t)q->r->first_cell * STELE_CELL_LEN;
 	q->io_error = 0;
-	q->pending = 1 + (niov > 0);
-	q->front_iov = (struct iovec){q->front, q->front_len};
-	q->front_op = (struct stele_op){.kind = STELE_OP_READV,
-	                                .fd = fd,
-	                                .iov = &q->front_iov,
-	                                .niov = 1,
-	                                .off = q->front_off,
-	                                .cb = part_read,
-	                                .ctx = q};
-	q->cells_op =
-	    (struct stele_op){.kind = STELE_OP_READV,
-	                      .fd = fd,
-	                      .iov = q->cells_iov,
-	                      .niov = niov,
-	                      .off = q->at.data_off + (uint64_t)q->r->first_cell * STELE_CELL_LEN,
-	                      .cb = part_read,
-	                      .ctx = q};
-	stele_env_submit(q->s->env, &q->front_op);
+	q->pending = 0;
+	if (q->front && niov && q->front_off + q->front_len == off) {
+		start_part(q, fd, q->iov, 1 + niov, q->front_off, q->front_len + len);
+		return;
+	}
+	if (q->front)
+		start_part(q, fd, q->iov, 1, q->front_off, q->front_len);
 	if (niov)
-		stele_env_submit(q->s->env, &q->cells_op);
+		start_part(q, fd, q->iov + 1, niov, off, len);
 }
 
 /* ---- one entry, blocking ---- */
