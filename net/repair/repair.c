@@ -37,6 +37,7 @@ struct stele_repair {
 	uint64_t wake_at;
 	bool due;    /* a round should begin */
 	bool forced; /* until a round is clean or cannot get further */
+	bool asked;  /* for a forced round, and none has begun since */
 	bool in_round;
 	uint32_t fruitless; /* forced rounds in a row that did nothing */
 	struct stele_job *job;
@@ -455,8 +456,8 @@ static void round_end(struct stele_repair *r)
 	r->st.clean = r->njobs == 0;
 	r->fruitless = r->done_in_round ? 0 : r->fruitless + 1;
 	/* A forced repair goes on while it gets anywhere, and gives a round that got nowhere a
-	 * second chance. */
-	if (r->forced && r->njobs > 0 && r->fruitless < 2)
+	 * second chance. What was found before it was asked for is not its answer. */
+	if (r->forced && (r->asked || (r->njobs > 0 && r->fruitless < 2)))
 		r->due = true;
 	else
 		r->forced = r->st.running = false;
@@ -490,7 +491,9 @@ static void take_inventory(struct stele_repair *r, bool for_round)
 {
 	r->run_for_round = for_round;
 	r->run = (struct stele_inventory_run){.cb = inventory_done, .ctx = r};
-	if (for_round && !r->forced)
+	if (for_round && r->forced)
+		r->asked = false;
+	else if (for_round)
 		r->run.grace_ns = stele_peers_map(r->opts.peers)->grace_s * SECOND;
 	stele_inventory_start(r->inv, &r->run);
 }
@@ -574,14 +577,14 @@ void stele_repair_now(struct stele_repair *r)
 	if (!r->st.running)
 		r->st.shards = r->st.copies = r->st.failures = r->st.bytes = 0;
 	r->st.last_failure[0] = '\0';
-	r->st.running = r->forced = r->due = true;
+	r->st.running = r->forced = r->asked = r->due = true;
 	r->fruitless = 0;
 	next_step(r);
 }
 
 void stele_repair_stop(struct stele_repair *r)
 {
-	r->forced = r->due = r->st.running = false;
+	r->forced = r->asked = r->due = r->st.running = false;
 	/* Jobs under way end; the rest is not begun. */
 	r->st.todo -= r->njobs - r->next_job;
 	for (uint32_t i = r->next_job; i < r->njobs; i++)

@@ -1,6 +1,7 @@
 /* Goal: what repair does on whole nodes, where the plan alone does not show it. */
 #include <criterion/criterion.h>
 
+#include "net/cluster/place.h"
 #include "tests/sim/world.h"
 
 #define NODES     8u
@@ -10,6 +11,12 @@
 static bool is_true(void *ctx)
 {
 	return *(bool *)ctx;
+}
+
+static bool not_ever(void *ctx)
+{
+	(void)ctx;
+	return false;
 }
 
 static void run(struct world *w, bool *over)
@@ -66,8 +73,10 @@ static void listed(struct stele_store_list *l)
 	((struct listing *)l->ctx)->over = true;
 }
 
-/* How many entries of that kind the user pools have there; `first`: one of them. */
-static uint32_t count(struct world *w, uint32_t node, uint8_t kind, struct stele_key *first)
+/* How many entries of that kind the user pools have there; `first`: one of them. Their indexes are
+ * added to a mask. */
+static uint32_t count_indexes(struct world *w, uint32_t node, uint8_t kind, struct stele_key *first,
+                              uint32_t *indexes)
 {
 	uint32_t n = 0;
 	for (uint16_t pool = 16; pool < 18; pool++) {
@@ -84,9 +93,17 @@ static uint32_t count(struct world *w, uint32_t node, uint8_t kind, struct stele
 		n += g.list.n;
 		if (g.list.n > 0)
 			*first = g.list.item[0].key;
+		for (uint32_t i = 0; i < g.list.n; i++)
+			*indexes |= 1u << g.list.item[i].key.index;
 		stele_store_list_finish(&g.list);
 	}
 	return n;
+}
+
+static uint32_t count(struct world *w, uint32_t node, uint8_t kind, struct stele_key *first)
+{
+	uint32_t indexes = 0;
+	return count_indexes(w, node, kind, first, &indexes);
 }
 
 struct writing {
@@ -145,6 +162,85 @@ Test(heal, as_many_references_as_there_are)
 		struct stele_repair_status st;
 		stele_repair_status(stele_node_repair(w.node[i].node), &st);
 		cr_assert(st.clean, "node %u: %s", i + 1, st.last_failure);
+	}
+	world_destroy(&w);
+}
+
+/* ---- repair that is asked for while something is under way ---- */
+
+static uint32_t primary_of(struct world *w, const struct stele_key *key)
+{
+	const struct stele_pool *pool = stele_map_pool(w->map, key->pool);
+	struct stele_window win;
+	uint64_t fence;
+	stele_place(w->map, pool, stele_pg_of(pool, &key->id), stele_window_width(&pool->code),
+	            &win, &fence);
+	for (uint32_t i = 0; i < win.n; i++)
+		if (world_up(w, win.disk[i].node - 1u))
+			return win.disk[i].node - 1u;
+	cr_assert_fail("nobody is up");
+	return 0;
+}
+
+static uint32_t width(struct world *w)
+{
+	struct stele_key key = {0};
+	uint32_t indexes = 0;
+	for (uint32_t i = 0; i < NODES; i++)
+		if (world_up(w, i))
+			(void)count_indexes(w, i, STELE_ENTRY_SHARD, &key, &indexes);
+	return (uint32_t)__builtin_popcount(indexes);
+}
+
+struct rounds {
+	struct stele_repair *repair;
+	uint64_t after;
+};
+
+static bool round_over(void *ctx)
+{
+	struct rounds *r = ctx;
+	struct stele_repair_status st;
+	stele_repair_status(r->repair, &st);
+	return st.round > r->after;
+}
+
+static bool not_running(void *ctx)
+{
+	struct rounds *r = ctx;
+	struct stele_repair_status st;
+	stele_repair_status(r->repair, &st);
+	return !st.running;
+}
+
+/* At every moment of a round that nobody asked for, which still waits for the disk that went. */
+Test(heal, at_once_means_without_grace_whenever_it_is_asked_for)
+{
+	static struct world w;
+	struct stele_key key = {0};
+	world_create(&w, 4, NODES, "rs-4-2", 86400, false);
+	put_one(&w);
+	for (uint32_t k = 0; k < 40; k++) {
+		uint32_t victim = k % NODES;
+		while (count(&w, victim, STELE_ENTRY_SHARD, &key) == 0 ||
+		       victim == primary_of(&w, &key))
+			victim = (victim + 1) % NODES;
+		world_stop_node(&w, victim, false);
+		uint32_t before = width(&w);
+		struct rounds r = {
+		    .repair = stele_node_repair(w.node[primary_of(&w, &key)].node)};
+		struct stele_repair_status st;
+		stele_repair_status(r.repair, &st);
+		r.after = st.round + 1;
+		cr_assert(world_run(&w, round_over, &r, 100));
+		cr_assert_eq(width(&w), before, "it may come back");
+		/* the next one begins five seconds after that, and takes some milliseconds */
+		(void)stele_sim_run(w.sim, not_ever, NULL, 4999500000ull + k * 200000ull);
+		stele_repair_now(r.repair);
+		cr_assert(world_run(&w, not_running, &r, 100));
+		cr_assert_eq(width(&w), 6u, "asked at moment %u, it was not done", k);
+		cr_assert(world_start_node(&w, victim));
+		world_sleep(&w, 12);
 	}
 	world_destroy(&w);
 }
