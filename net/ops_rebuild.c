@@ -6,6 +6,7 @@
 #include "storage/base/sha256.h"
 
 #define CELLS_PER_BUF (STELE_BUF_LEN / STELE_CELL_LEN)
+#define REPORT_NS     (10ull * 1000 * 1000 * 1000)
 
 /* ---- REPORT_BAD and KEEP: the node reads its own shard whole before it believes, or promises ----
  */
@@ -193,11 +194,40 @@ void stele_op_keep(struct stele_request *req)
 struct rebuild {
 	struct stele_request *req;
 	struct stele_rebuild job;
+	/* helpers whose bytes failed are told, one after the other: they count as good otherwise */
+	uint32_t next_report;
+	struct stele_call report;
+	uint8_t head[96];
 };
 
-static void rebuilt(struct stele_rebuild *job)
+static void report_next(struct rebuild *c);
+
+static void reported(struct stele_call *call)
 {
-	struct rebuild *c = job->ctx;
+	report_next(call->ctx); /* one that does not hear it is found by a deep scrub */
+}
+
+static void report_bad(struct rebuild *c, const struct stele_wire_helper *helper)
+{
+	struct stele_head_report_bad h = {.slot = helper->slot,
+	                                  .key = {.pool = c->job.pool,
+	                                          .kind = STELE_ENTRY_SHARD,
+	                                          .index = helper->index,
+	                                          .id = c->job.block}};
+	struct stele_writer w = stele_writer(c->head, sizeof(c->head));
+	stele_head_report_bad_encode(&h, &w);
+	c->report = (struct stele_call){.op = STELE_OPCODE_REPORT_BAD,
+	                                .head = c->head,
+	                                .head_len = (uint32_t)stele_written(&w),
+	                                .timeout_ns = REPORT_NS,
+	                                .cb = reported,
+	                                .ctx = c};
+	stele_peers_call(c->job.peers, helper->node, &c->report);
+}
+
+static void rebuild_reply(struct rebuild *c)
+{
+	const struct stele_rebuild *job = &c->job;
 	uint8_t head[16];
 	stele_put_le64(head, job->bytes_read);
 	stele_put_le64(head + 8, job->bytes_written);
@@ -206,6 +236,23 @@ static void rebuilt(struct stele_rebuild *job)
 	else
 		stele_ops_fail(c->req, job->err, job->detail);
 	free(c);
+}
+
+static void report_next(struct rebuild *c)
+{
+	while (c->next_report < c->job.nhelpers) {
+		const struct stele_wire_helper *helper = &c->job.helper[c->next_report++];
+		if (c->job.bad >> helper->index & 1) {
+			report_bad(c, helper);
+			return;
+		}
+	}
+	rebuild_reply(c);
+}
+
+static void rebuilt(struct stele_rebuild *job)
+{
+	report_next(job->ctx);
 }
 
 void stele_op_rebuild(struct stele_request *req)

@@ -58,6 +58,11 @@ static void put_one(struct world *w)
 
 /* ---- what the stores have ---- */
 
+static void read_over(struct stele_store_read *r)
+{
+	*(bool *)r->ctx = true;
+}
+
 static struct stele_store *store_of(struct world *w, uint32_t node)
 {
 	return stele_slots_store(stele_node_slots(w->node[node].node), 0);
@@ -242,5 +247,93 @@ Test(heal, at_once_means_without_grace_whenever_it_is_asked_for)
 		cr_assert(world_start_node(&w, victim));
 		world_sleep(&w, 12);
 	}
+	world_destroy(&w);
+}
+
+/* ---- a helper whose bytes are not what their hashes say ---- */
+
+/* Has a good checksum and wrong bytes, as a node that lies has. */
+static void spoil(struct world *w, uint32_t node, const struct stele_key *shard)
+{
+	struct reading {
+		struct stele_store_read read;
+		bool over;
+	} r = {0};
+	size_t len = 128u << 10;
+	uint8_t *bytes = aligned_alloc(STELE_PAGE, len);
+	struct iovec into = {bytes, len};
+	r.read = (struct stele_store_read){.key = *shard,
+	                                   .want_meta = true,
+	                                   .cells = 2, /* of 75,008 bytes */
+	                                   .into = &into,
+	                                   .ninto = 1,
+	                                   .cb = read_over,
+	                                   .ctx = &r.over};
+	stele_store_read(store_of(w, node), &r.read);
+	run(w, &r.over);
+	cr_assert_eq(r.read.err, STELE_OK, "%s", r.read.detail);
+	struct iovec data = {bytes, r.read.data_len};
+	for (int k = 0; k < 2; k++) {
+		struct writing g = {.write = {.n = 1, .cb = written, .ctx = &g}};
+		g.write.item = g.item;
+		g.item[0] = (struct stele_item){.key = *shard, .tomb = k == 0};
+		if (k == 1) {
+			bytes[1000] ^= 1;
+			g.item[0].meta = r.read.meta;
+			g.item[0].meta_len = r.read.meta_len;
+			g.item[0].data = &data;
+			g.item[0].ndata = 1;
+			g.item[0].data_len = r.read.data_len;
+		}
+		stele_store_write(store_of(w, node), &g.write);
+		run(w, &g.over);
+		cr_assert_eq(g.write.err, STELE_OK, "%s", g.write.detail);
+	}
+	stele_store_read_finish(&r.read);
+	free(bytes);
+}
+
+static uint64_t victims(struct world *w, uint32_t node)
+{
+	struct stele_store_status st;
+	stele_store_status(store_of(w, node), &st);
+	return st.bad;
+}
+
+/* It is left out, and told; the copy is made good where it lies. */
+Test(heal, a_lying_helper_is_told_and_mended)
+{
+	static struct world w;
+	struct stele_key shard = {0}, liar_shard = {0};
+	uint32_t liar = NODES, gone = NODES, told = 0;
+	world_create(&w, 5, NODES, "rs-4-2", 86400, false);
+	put_one(&w);
+	for (uint32_t i = 0; i < NODES; i++) {
+		if (count(&w, i, STELE_ENTRY_SHARD, &shard) == 0)
+			continue;
+		if (shard.index == 1) {
+			liar = i;
+			liar_shard = shard;
+		}
+		if (shard.index == 0)
+			gone = i;
+	}
+	cr_assert(liar < NODES && gone < NODES);
+	spoil(&w, liar, &liar_shard);
+	cr_assert_eq(victims(&w, liar), 0u);
+	world_stop_node(&w, gone, false);
+	for (uint32_t i = 0; i < NODES; i++)
+		if (world_up(&w, i))
+			stele_repair_now(stele_node_repair(w.node[i].node));
+	for (uint32_t k = 0; k < 100000 && !told && stele_sim_step(w.sim); k++)
+		told += victims(&w, liar) > 0;
+	cr_assert(told, "nobody told it");
+	cr_assert(world_repair(&w, 600));
+	cr_assert_eq(victims(&w, liar), 0u);
+	cr_assert_eq(width(&w), 6u);
+	/* and it is the right one now: a deep scrub finds nothing */
+	cr_assert_eq(stele_scrubs_start(stele_node_scrubs(w.node[liar].node), true), STELE_OK);
+	world_sleep(&w, 60);
+	cr_assert_eq(victims(&w, liar), 0u);
 	world_destroy(&w);
 }
