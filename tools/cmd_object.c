@@ -368,31 +368,35 @@ static enum stele_err verify_one(struct stele_cli *cli, struct stele *s,
 {
 	struct stele_bar bar;
 	struct stele_verify_result r = {0};
-	char text[STELE_ID_TEXT];
+	char text[STELE_ID_TEXT], why[STELE_DETAIL_MAX];
 	struct stele_progress progress = progress_start(&bar, cli, stele_id_text(id, text));
 	enum stele_err err = stele_verify(s, id, &progress, &r);
+	stele_detail_copy(why);
 	stele_bar_finish(&bar);
 	if (err != STELE_OK && err != STELE_ERR_DEGRADED && err != STELE_ERR_CORRUPT)
 		return stele_wrap(err, "%s", text);
 	json_array_append_new(
-	    results, json_pack("{s:o, s:b, s:o, s:o, s:o, s:o, s:i}", "object", stele_json_id(id),
-	                       "object_ok", r.object_ok, "shards_ok", stele_json_u64(r.shards_ok),
-	                       "shards_missing", stele_json_u64(r.shards_missing), "shards_bad",
-	                       stele_json_u64(r.shards_bad), "bytes", stele_json_u64(r.bytes),
-	                       "margin", r.margin));
+	    results, json_pack("{s:o, s:b, s:o, s:o, s:o, s:i, s:i, s:o, s:i}", "object",
+	                       stele_json_id(id), "object_ok", r.object_ok, "shards_ok",
+	                       stele_json_u64(r.shards_ok), "shards_missing",
+	                       stele_json_u64(r.shards_missing), "shards_bad",
+	                       stele_json_u64(r.shards_bad), "record_copies", (int)r.copies_ok,
+	                       "record_copies_missing", (int)r.copies_missing, "bytes",
+	                       stele_json_u64(r.bytes), "margin", r.margin));
 	if (!cli->json)
 		fprintf(cli->out,
 		        "%s  %s, %" PRIu64 " shards good, %" PRIu64 " missing, %" PRIu64
-		        " bad, margin %d\n",
+		        " bad, %u copies of its record, %u missing, margin %d\n",
 		        text, r.object_ok ? "whole" : "NOT WHOLE", r.shards_ok, r.shards_missing,
-		        r.shards_bad, r.margin);
+		        r.shards_bad, r.copies_ok, r.copies_missing, r.margin);
 	if (!r.object_ok)
-		return stele_fail(STELE_ERR_CORRUPT, "%s does not read whole", text);
-	if (r.shards_missing > 0 || r.shards_bad > 0)
+		return stele_fail(STELE_ERR_CORRUPT, "%s does not read whole: %.300s", text, why);
+	if (r.shards_missing > 0 || r.shards_bad > 0 || r.copies_missing > 0)
 		return stele_fail(STELE_ERR_DEGRADED,
-		                  "%s is whole, with %" PRIu64 " shards missing and %" PRIu64
-		                  " bad: `stele repair --wait` restores them",
-		                  text, r.shards_missing, r.shards_bad);
+		                  "%s is whole, with %" PRIu64 " shards missing, %" PRIu64
+		                  " bad, and %u copies of its record missing: `stele repair --wait` "
+		                  "restores them",
+		                  text, r.shards_missing, r.shards_bad, r.copies_missing);
 	return STELE_OK;
 }
 
@@ -522,7 +526,8 @@ const struct stele_command stele_cmd_object[] = {
     {.name = "verify",
      .args = "[ID]",
      .summary = "read every shard and copy of an object, and check them all",
-     .details = "Exit 0: whole, at full width; 3: whole, shards missing or bad; 5: not whole.",
+     .details = "Exit 0: whole, at full width; 3: whole, shards or copies of its record missing or bad; "
+                "5: not whole.",
      .example = "stele verify --all",
      .flags = STELE_CMD_CLUSTER,
      .args_max = 1,

@@ -181,6 +181,15 @@ static void count_shards(const struct stele_stat_result *st, struct stele_verify
 	out->margin = st->margin;
 }
 
+static void count_copies(struct stele *s, const struct stele_stat_result *st,
+                         struct stele_verify_result *out)
+{
+	const struct stele_pool *pool = stele_map_pool(stele_map_of(s), STELE_POOL_RECORD);
+	uint32_t want = pool ? (uint32_t)pool->code.k + pool->code.m : 0;
+	out->copies_ok = st->record_holders;
+	out->copies_missing = want > out->copies_ok ? want - out->copies_ok : 0;
+}
+
 enum stele_err stele_verify(struct stele *s, const struct stele_hash *id,
                             const struct stele_progress *progress, struct stele_verify_result *out)
 {
@@ -190,6 +199,7 @@ enum stele_err stele_verify(struct stele *s, const struct stele_hash *id,
 	*out = (struct stele_verify_result){0};
 	STELE_TRY(look(s, id, true, &step, &st));
 	count_shards(&st, out);
+	count_copies(s, &st, out);
 	stele_stat_finish(&st);
 	p.before = p.done;
 	struct stele_get_request req = {
@@ -203,11 +213,11 @@ enum stele_err stele_verify(struct stele *s, const struct stele_hash *id,
 		    "%llu shards are corrupt; the object is whole: `stele repair --wait` "
 		    "replaces them",
 		    (unsigned long long)out->shards_bad);
-	if (out->shards_missing > 0)
+	if (out->shards_missing > 0 || out->copies_missing > 0)
 		return stele_fail(
 		    STELE_ERR_DEGRADED,
-		    "%llu shards are missing; the object is whole: `stele repair --wait` "
-		    "restores them",
-		    (unsigned long long)out->shards_missing);
+		    "%llu shards and %u copies of its record are missing; the object is whole: "
+		    "`stele repair --wait` restores them",
+		    (unsigned long long)out->shards_missing, out->copies_missing);
 	return STELE_OK;
 }

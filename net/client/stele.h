@@ -163,12 +163,13 @@ STELE_MUST_USE enum stele_err stele_ls(struct stele *s,
 
 struct stele_verify_result {
 	uint64_t shards_ok, shards_missing, shards_bad;
+	uint32_t copies_ok, copies_missing; /* of the record */
 	uint64_t bytes;
 	int margin;
 	bool object_ok; /* read whole, its hash matched */
 };
 /* Reads every shard of every block and every copy of the record, checks them all, and reads the object whole. OK: all is
- * there and good. DEGRADED: whole, shards are missing. CORRUPT: bad shards (object_ok says whether it is whole all the
+ * there and good. DEGRADED: whole, shards or copies are missing. CORRUPT: bad shards (object_ok says whether it is whole all the
  * same). What get returns, where it cannot be read. out is filled as far as it went. */
 STELE_MUST_USE enum stele_err stele_verify(struct stele *s, const struct stele_hash *id,
 					   const struct stele_progress *progress,
