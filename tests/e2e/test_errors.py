@@ -311,8 +311,38 @@ class Daemons(Shared):
         self.last_line(self.steled(self.ini(dir=self.path)), 2, "not a directory")
         self.last_line(self.steled(self.ini(dir=self.cluster.disk(5))), 2, "another process")
         self.last_line(self.steled(self.ini(listen="nowhere")), 2, "listen")
-        # A node key that is not the node's: it may run, and nobody lets it in.
         self.still_whole()
+
+    def test_a_node_with_another_key(self):
+        """It may run; nobody speaks to it, and it speaks to nobody."""
+        c = self.cluster
+        listen = c.json("status")["nodes"][1]["addr"]
+        disk = self.there("disk")
+        os.mkdir(disk)
+        c.kill(2)
+        self.addCleanup(c.start, 2)
+        pretender = subprocess.Popen([STELED, "--config", self.ini(key=os.path.join(c.path, "reader.key"), listen=listen)],
+                                     stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        self.addCleanup(pretender.wait)
+        self.addCleanup(pretender.terminate)
+        host, port = listen.rsplit(":", 1)
+        for _ in range(100):
+            with socket.socket() as s:
+                if s.connect_ex((host, int(port))) == 0:
+                    break
+            time.sleep(0.1)
+        self.assertIsNone(pretender.poll())
+        node = c.json("status", code=3)["nodes"][1]
+        self.assertFalse(node["up"], node)
+        self.assertIn("expected", node["why"])
+        content = blob(200000, seed=7)
+        self.ok(c.put(self.file("f", content)))  # six others take it
+        self.assertTrue(self.ok(c.get(sha256(content))).out == content)
+        self.still_whole()
+        for name in os.listdir(disk):
+            if name.startswith("extent"):
+                with open(os.path.join(disk, name), "rb") as f:
+                    self.assertFalse(content[:64] in f.read(), "nobody gave it anything")
 
     def test_port_in_use(self):
         c = self.cluster

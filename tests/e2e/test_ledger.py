@@ -28,16 +28,23 @@ class Bitcoin(Case):
         self.assertTrue(again["already"])
         self.assertEqual(len(c.json("ledger", "ls", "--chain", "bitcoin-regtest")["segments"]), 1)
         c.kill(1, 2)
-        raw = open(path, "rb").read()
-        height = imported["last"] // 2
+        blocks, at = [], 0
+        with open(path, "rb") as f:
+            raw = f.read()
+        while at < len(raw):  # magic, length, block
+            length = int.from_bytes(raw[at + 4:at + 8], "little")
+            blocks.append(raw[at + 8:at + 8 + length])
+            at += 8 + length
+        self.assertEqual((imported["blocks"], imported["last"]), (len(blocks), len(blocks) - 1))
         out = os.path.join(c.dir, "block")
-        got = c.json("ledger", "get", "--chain", "bitcoin-regtest", "--height", str(height), "-o", out)
-        block = open(out, "rb").read()
-        self.assertIn(block, raw)
-        digest = hashlib.sha256(hashlib.sha256(block[:80]).digest()).digest()[::-1].hex()
-        self.assertEqual(got["hash"], digest)
-        same = self.ok(c.stele("ledger", "get", "--chain", "bitcoin-regtest", "--hash", digest))
-        self.assertEqual(same.out, block)
+        for height in (0, 1, len(blocks) // 2, len(blocks) - 1):
+            got = c.json("ledger", "get", "--chain", "bitcoin-regtest", "--height", str(height), "-o", out)
+            with open(out, "rb") as f:
+                self.assertTrue(f.read() == blocks[height], height)
+            digest = hashlib.sha256(hashlib.sha256(blocks[height][:80]).digest()).digest()[::-1].hex()
+            self.assertEqual((got["height"], got["hash"], got["state"]), (height, digest, "archived"))
+            same = self.ok(c.stele("ledger", "get", "--chain", "bitcoin-regtest", "--hash", digest))
+            self.assertTrue(same.out == blocks[height], height)
         r = c.stele("ledger", "get", "--chain", "bitcoin-regtest", "--height", "99999999", "--json", "-o", out)
         self.assertEqual((r.code, r.json["state"]), (4, "not-yet"))
         r = c.stele("ledger", "get", "--chain", "bitcoin-regtest", "--hash", "ab" * 32, "--json", "-o", out)

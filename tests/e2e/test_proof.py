@@ -1,5 +1,6 @@
 """Goal: what is anchored can be proven to somebody else, offline, by both verifiers; what is not, is said; a changed byte
 anywhere is caught by both; and a log whose files were lost or damaged says so instead of starting another."""
+import base64
 import hashlib
 import json
 import os
@@ -30,9 +31,10 @@ class Proofs(Case):
         policy.update(change)
         return self.cluster.file("policy.json", json.dumps(policy).encode())
 
-    def both(self, proof, path, policy):
+    def both(self, proof, path, policy=None):
         """Exit codes of the two verifiers, which know nothing of each other and of no cluster."""
-        return tuple(run(*argv, proof, "--file", path, "--policy", policy).code
+        judge = ["--policy", policy] if policy else []
+        return tuple(run(*argv, proof, "--file", path, *judge).code
                      for argv in ([STELE, "proof", "verify"], [sys.executable, "-B", VERIFY_PY]))
 
     def test_anchor_and_prove(self):
@@ -66,11 +68,15 @@ class Proofs(Case):
             # nothing is trusted without a policy, and nobody is asked
             alone = run(STELE, "proof", "verify", proof, "--file", f, "--json")
             self.assertEqual(alone.json["log"]["verdict"], "not established", str(alone))
+            for argv in ([STELE, "proof", "verify"], [sys.executable, "-B", VERIFY_PY]):
+                self.one_line(run(*argv, proof), 1, "nothing is established", "--file", "--policy")
             by_pipe = run(STELE, "proof", "verify", proof, "--file", "-", "--policy", policy, stdin=content)
             self.ok(by_pipe)
 
     def test_changed_proofs_and_policies(self):
         c = self.cluster
+        for seed in range(2, 8):  # so that the leaf has a path to the root
+            self.ok(c.put(c.file("g", blob(100, seed))))
         f = c.file("f", blob(70000))
         self.ok(c.put(f))
         self.ok(c.stele("anchor", "now"))
@@ -103,6 +109,43 @@ class Proofs(Case):
             self.assertIn(r.code, (1, 2), str(r))
             self.one_line(r, r.code, "bad")
         self.one_line(run(STELE, "proof", "verify", path, "--policy", "/no/such"), 2, "/no/such")
+
+    def in_another_log(self, proof, **lines):
+        """Of a deposit with some lines changed, in a log that a forger made: every hash is right, no signature is."""
+        p = json.loads(proof)
+        text = "".join("%s %s\n" % (name, lines.get(name, value)) if value else name + "\n"
+                       for name, _, value in (line.partition(" ") for line in p["deposit"].splitlines()))
+        leaf = hashlib.sha256(b"stele.dev/leaf/v1\n" + text.encode() + bytes.fromhex(p["signature"])).digest()
+        root = hashlib.sha256(b"\0\x53\x4c\x01\x01" + leaf).digest()
+        note = p["checkpoint"].split("\n")
+        note[1:3] = ["1", base64.b64encode(root).decode()]
+        p.update(deposit=text, leaf={"index": 0, "path": []}, checkpoint="\n".join(note))
+        return self.cluster.file("forged", json.dumps(p, sort_keys=True, separators=(",", ":"),
+                                                      ensure_ascii=False).encode())
+
+    def test_forged_proofs(self):
+        c = self.cluster
+        content = blob(70000)
+        f = c.file("f", content)
+        self.ok(c.put(f))
+        self.ok(c.put(c.file("g", b"another")))
+        self.ok(c.stele("anchor", "now"))
+        path = os.path.join(c.dir, "proof")
+        self.ok(c.stele("proof", sha256(content), "-o", path))
+        with open(path, "rb") as p:
+            proof = p.read()
+        policy = self.policy()
+        self.assertEqual(self.both(self.in_another_log(proof), f), (0, 0), "without a policy any log will do")
+        self.assertEqual(self.both(self.in_another_log(proof), f, policy), (5, 5), "with one it must be that log's key")
+        for lines in ({"time": "1"}, {"depositor": "ab" * 32}, {"pool": "ledger"}, {"nonce": "00" * 32}):
+            forged = self.in_another_log(proof, **lines)
+            self.assertEqual(self.both(forged, f), (5, 5), lines)
+            r = run(STELE, "proof", "verify", forged, "--file", f, "--json")
+            self.assertEqual((r.json["bytes"]["verdict"], r.json["log"]["verdict"], r.json["depositor"]["verdict"]),
+                             ("established", "not established", "FAILED"), lines)
+        other = blob(70000, seed=2)
+        forged = self.in_another_log(proof, object="sha256:" + sha256(other))
+        self.assertEqual(self.both(forged, c.file("g", other)), (5, 5), "another file in its place")
 
     def test_log_files(self):
         """log.head and anchors.local: what a second start finds damaged or gone is refused, and mended by putting it back."""

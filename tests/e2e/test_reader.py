@@ -7,6 +7,7 @@ import re
 import sys
 
 import cluster as c
+import forge
 
 READER = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..", "tools", "stele_reader.py")
 
@@ -134,6 +135,18 @@ class Codes(Reader):
         r = self.ok(self.read(data, chosen)[0])
         self.assertIn("superblock does not check", r.err)
         self.assertIn("header does not check", r.err)
+
+    def test_a_disk_that_lies_is_found_out(self):
+        """Checksums that were made to fit: the hash tells."""
+        self.put_all([65537])
+        data = self.objects[65537]
+        self.ok(self.cluster.dev("down"))
+        chosen = self.enough(data, 4)
+        shard = forge.shards(self.cluster.disk(chosen[1]))[0]
+        forge.change_cell(shard, 0)
+        r = self.ok(self.read(data, chosen)[0], 7)
+        self.assertIn("cell 0 of shard %d of block %s is damaged" % (shard.index, shard.name), r.err)
+        self.ok(self.read(data, range(1, 9))[0])
 
     def test_after_kill(self):
         self.put_all([1, 65537, 5 << 20])
