@@ -1,6 +1,12 @@
 #!/usr/bin/env bash
 # Configures and builds into DIR (default: build). Usage: tools/build.sh [DIR [cmake options]]
 set -euo pipefail
+case "${1:-}" in -*)
+	sed -n '2s/^# //p' "$0"
+	[ "$1" = -h ] || [ "$1" = --help ]
+	exit
+	;;
+esac
 top=$(cd "$(dirname "$0")/.." && pwd)
 dir=${1:-build}
 [ $# -gt 0 ] && shift

@@ -459,7 +459,7 @@ static enum stele_err run_scrub(struct stele_cli *cli)
 	else if (err == STELE_OK && cli->json)
 		err = stele_json_result(cli, json_pack("{s:b}", "started", 1));
 	else if (err == STELE_OK)
-		fprintf(cli->out, "scrub runs; `stele scrub --wait` would have shown its end\n");
+		fprintf(cli->out, "scrub runs; nodes repair what it finds, and `stele scrub --wait` would name it\n");
 	json_decref(sum.named);
 	stele_cli_close(s);
 	return err;

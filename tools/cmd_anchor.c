@@ -68,8 +68,9 @@ static void print_line(FILE *out, const struct stele_anchor_line *line)
 	struct tm tm;
 	gmtime_r(&t, &tm);
 	strftime(when, sizeof(when), "%Y-%m-%dT%H:%M:%SZ", &tm);
-	fprintf(out, "anchor %" PRIu64 ": %" PRIu64 " deposits, root %s\n", line->number,
-	        line->checkpoint.size, stele_hash_hex(&line->checkpoint.root, root));
+	fprintf(out, "anchor %" PRIu64 ": %" PRIu64 " %s, root %s\n", line->number,
+	        line->checkpoint.size, line->checkpoint.size == 1 ? "deposit" : "deposits",
+	        stele_hash_hex(&line->checkpoint.root, root));
 	fprintf(out, "state: recorded (local: the operator's word, no proof of time), %s\n", when);
 }
 
@@ -111,7 +112,8 @@ static enum stele_err anchor_with(struct stele_cli *cli, const struct paths *p,
 	else if (err == STELE_OK && !r->anchored)
 		fprintf(cli->out, "nothing has been deposited yet\n");
 	else if (err == STELE_OK) {
-		fprintf(cli->out, "%" PRIu64 " deposits entered\n", r->entered);
+		fprintf(cli->out, "%" PRIu64 " %s entered\n", r->entered,
+		        r->entered == 1 ? "deposit" : "deposits");
 		print_line(cli->out, &r->line);
 	}
 	if (err == STELE_OK && r->rejected > 0)
@@ -358,6 +360,10 @@ static enum stele_err verify(struct stele_cli *cli, struct stele_env *env,
 		memset(&result, 0, sizeof(result));
 		err = stele_proof_verify(proof, has_policy ? &policy : NULL, bytes ? &file : NULL,
 		                         &result);
+		if (err == STELE_OK && !has_policy && !bytes)
+			err = stele_fail(STELE_ERR_REFUSED,
+			                 "nothing is established: name the bytes with --file, and "
+			                 "with --policy whom to trust");
 		if (err == STELE_OK || err == STELE_ERR_CORRUPT || err == STELE_ERR_REFUSED)
 			err = report(cli, &result, err);
 	}

@@ -201,7 +201,7 @@ static void print_nodes(struct stele_cli *cli, struct stele_daemon *const *d, ui
                         const char *what)
 {
 	for (uint32_t i = 0; i < n; i++)
-		fprintf(cli->out, "%s%u", i ? " " : "node ", d[i]->node);
+		fprintf(cli->out, "%s%u", i ? " " : n > 1 ? "nodes " : "node ", d[i]->node);
 	fprintf(cli->out, " %s\n", what);
 }
 
@@ -300,7 +300,7 @@ static enum stele_err kill_chosen(struct dev *dev)
 	STELE_TRY(chosen(dev, d, &n));
 	for (uint32_t i = 0; i < n; i++) {
 		if (stele_daemon_signal(d[i], SIGKILL))
-			killed++;
+			d[killed++] = d[i];
 		else if (d[i]->pid)
 			return stele_fail_errno(errno, "node %u (pid %ld): kill", d[i]->node,
 			                        (long)d[i]->pid);
@@ -308,15 +308,16 @@ static enum stele_err kill_chosen(struct dev *dev)
 			stele_cli_note(cli, "node %u was not running", d[i]->node);
 	}
 	uint64_t deadline = stele_daemon_now() + KILL_NS;
-	for (uint32_t i = 0; i < n; i++)
+	for (uint32_t i = 0; i < killed; i++)
 		if (!stele_daemon_wait_gone(d[i], deadline))
 			return stele_fail(STELE_ERR_TIMEOUT,
 			                  "node %u (pid %ld) was killed and is not gone",
 			                  d[i]->node, (long)d[i]->pid);
 	if (cli->json)
 		return stele_json_result(cli, json_pack("{s:i,s:o}", "killed", (int)killed, "nodes",
-		                                        daemons_json(d, n)));
-	print_nodes(cli, d, n, "killed");
+		                                        daemons_json(d, killed)));
+	if (killed)
+		print_nodes(cli, d, killed, "killed");
 	return STELE_OK;
 }
 

@@ -323,7 +323,7 @@ static enum stele_err run_get(struct stele_cli *cli)
 	const char *text = stele_cli_text(cli, "hash"), *path = stele_cli_text(cli, "output");
 	char target[STELE_PATH_MAX];
 	if (by_height == (text != NULL))
-		return stele_cli_usage(cli, "say --height H or --hash X");
+		return stele_cli_usage(cli, "say one of --height H and --hash X");
 	if (cli->json && !path)
 		return stele_cli_usage(cli, "with --json say where the bytes go: -o FILE");
 	if (path)

@@ -99,7 +99,7 @@ run dev kill --dir "$dir" 3 6
 status=0
 run status || status=$?
 [ $status -eq 3 ] || fail "status said exit $status, not 3 (degraded)"
-margin_lost=$("$stele" status --json | field margin || true)
+margin_lost=$("$stele" status --json 2>"$work/degraded" | field margin || true)
 [ "$margin_before" = 2 ] && [ "$margin_lost" = 0 ] || fail "margin went from $margin_before to $margin_lost, not from 2 to 0"
 held "margin $margin_before before, $margin_lost now: nothing is lost, nothing more may be"
 

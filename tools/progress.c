@@ -85,41 +85,71 @@ static void time_text(double seconds, char out[STELE_SIZE_TEXT])
 		snprintf(out, STELE_SIZE_TEXT, "%u:%02u", (unsigned)(s / 60), (unsigned)(s % 60));
 }
 
+/* What is said: how far, of how much, how fast, how much longer. */
+#define PARTS 4u
+
+/* As many parts as there is room for; the speed goes first, then the amounts, then the time. */
+static void join_parts(const char *const part[PARTS], size_t room, char *out, size_t cap)
+{
+	static const uint8_t forms[] = {0xf, 0xb, 0x9, 0x1}; /* bit i: part i */
+	for (size_t f = 0; f < sizeof(forms); f++) {
+		size_t at = 0;
+		for (uint32_t i = 0; i < PARTS; i++)
+			if (part[i] && forms[f] >> i & 1)
+				at += (size_t)snprintf(out + at, cap - at, "%s%s", at ? "  " : "",
+				                       part[i]);
+		if (at <= room)
+			return;
+	}
+}
+
+/* "[####      ]  " in what the width leaves; nothing where that is little. */
+static void draw_gauge(size_t used, size_t width, double share, char out[64])
+{
+	size_t cells = used + 6 + 10 <= width ? width - used - 6 : 0;
+	if (cells > 64 - 5)
+		cells = 64 - 5;
+	out[0] = '\0';
+	if (cells == 0)
+		return;
+	size_t full = (size_t)((double)cells * share);
+	out[0] = '[';
+	memset(out + 1, '#', full);
+	memset(out + 1 + full, ' ', cells - full);
+	memcpy(out + 1 + cells, "]  ", 4);
+}
+
 /* "label  [#####     ]  42%  1.0 GiB of 2.4 GiB  310.0 MiB/s  0:05 left", or without a total
- * "label  1.0 GiB  310.0 MiB/s  0:12". The bar takes what the width leaves. */
+ * "label  1.0 GiB  310.0 MiB/s  0:12". The bar takes what the width leaves; where it leaves less than nothing, parts are
+ * left out. */
 char *stele_bar_line(const struct stele_bar *bar, uint64_t now_ns, unsigned width,
                      char out[STELE_BAR_WIDTH_MAX + 1])
 {
-	char done[STELE_SIZE_TEXT], total[STELE_SIZE_TEXT], speed[STELE_SIZE_TEXT],
-	    time_left[STELE_SIZE_TEXT], tail[128], gauge[64] = "";
-	double per_second = rate(bar, now_ns);
+	char done[STELE_SIZE_TEXT], total[STELE_SIZE_TEXT], time[STELE_SIZE_TEXT], percent[8],
+	    of[2 * STELE_SIZE_TEXT + 4], speed[STELE_SIZE_TEXT + 2], left[STELE_SIZE_TEXT + 8],
+	    tail[128] = "", gauge[64] = "";
+	double per_second = rate(bar, now_ns), share = 0;
 	if (width > STELE_BAR_WIDTH_MAX)
 		width = STELE_BAR_WIDTH_MAX;
+	size_t label = strlen(bar->label) + 2, room = label < width ? width - label : 0;
 	amount_text(bar, (double)bar->done, done);
-	amount_text(bar, per_second, speed);
+	amount_text(bar, per_second, total);
+	snprintf(speed, sizeof(speed), "%s/s", total);
 	if (bar->total == 0) {
-		time_text((double)(now_ns - bar->start_ns) / SECOND, time_left);
-		snprintf(tail, sizeof(tail), "%s  %s/s  %s", done, speed, time_left);
+		time_text((double)(now_ns - bar->start_ns) / SECOND, time);
+		join_parts((const char *[]){done, NULL, speed, time}, room, tail, sizeof(tail));
 	} else {
-		uint64_t of = bar->done < bar->total ? bar->done : bar->total;
-		double left = (double)(bar->total - of);
+		uint64_t so_far = bar->done < bar->total ? bar->done : bar->total;
+		share = (double)so_far / (double)bar->total;
+		strcpy(time, "-:--");
 		if (per_second > 0)
-			time_text(left / per_second, time_left);
+			time_text((double)(bar->total - so_far) / per_second, time);
 		amount_text(bar, (double)bar->total, total);
-		snprintf(tail, sizeof(tail), "%3u%%  %s of %s  %s/s  %s left",
-		         (unsigned)(100.0 * (double)of / (double)bar->total), done, total, speed,
-		         per_second > 0 ? time_left : "-:--");
-		size_t used = strlen(bar->label) + strlen(tail) + 6;
-		size_t cells = used + 10 <= width ? width - used : 0;
-		if (cells > sizeof(gauge) - 5)
-			cells = sizeof(gauge) - 5;
-		if (cells) {
-			size_t full = (size_t)((double)cells * (double)of / (double)bar->total);
-			gauge[0] = '[';
-			memset(gauge + 1, '#', full);
-			memset(gauge + 1 + full, ' ', cells - full);
-			memcpy(gauge + 1 + cells, "]  ", 4);
-		}
+		snprintf(percent, sizeof(percent), "%3u%%", (unsigned)(100.0 * share));
+		snprintf(of, sizeof(of), "%s of %s", done, total);
+		snprintf(left, sizeof(left), "%s left", time);
+		join_parts((const char *[]){percent, of, speed, left}, room, tail, sizeof(tail));
+		draw_gauge(label - 2 + strlen(tail), width, share, gauge);
 	}
 	snprintf(out, width + 1, "%s  %s%s", bar->label, gauge, tail);
 	return out;

@@ -381,6 +381,10 @@ def main():
             raw = f.read(PROOF_MAX + 1)
         policy = parse_policy(open(args.policy, "rb").read()) if args.policy else None
         verdicts, code = verify(raw, open(args.file, "rb") if args.file else None, policy)
+        if code == 0 and not args.file and not policy:
+            print("stele_verify: nothing is established: name the bytes with --file, and with --policy whom to trust",
+                  file=sys.stderr)
+            code = 1
     except (Usage, OSError) as e:
         print("stele_verify: %s" % e, file=sys.stderr)
         return 2

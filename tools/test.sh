@@ -11,7 +11,7 @@ case "${1:-}" in
 "") ;;
 --full) full=yes ;;
 -h | --help)
-	sed -n '2,6s/^# \{0,1\}//p' "$0"
+	sed -n '2,6s/^# \{0,1\}//p' tools/test.sh
 	exit 0
 	;;
 *)

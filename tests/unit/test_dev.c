@@ -193,7 +193,7 @@ DEV(everything_may_be_repeated)
 	cr_assert_not_null(strstr(out_text, "\"node\": 3"));
 	cr_assert_eq(look(1).pid, first); /* nobody was started twice */
 	cr_assert_eq(stele("dev kill 2 3"), 0, "%s", err_text);
-	cr_assert_str_eq(out_text, "node 2 3 killed\n");
+	cr_assert_str_eq(out_text, "nodes 2 3 killed\n");
 	cr_assert_eq(look(2).pid, 0);
 	cr_assert_eq(look(3).pid, 0);
 	cr_assert_eq(look(1).pid, first);

@@ -69,6 +69,18 @@ Test(progress, standing_still, .init = setup, .fini = teardown)
 	cr_assert_not_null(strstr(line(106 * SECOND, 79), "0 B/s"));
 }
 
+/* What a narrow terminal has no room for is left out, not cut. */
+Test(progress, narrow, .init = setup, .fini = teardown)
+{
+	stele_bar_step_at(&bar, 30 * MIB, 120 * MIB, 103 * SECOND);
+	cr_assert_str_eq(line(103 * SECOND, 57), "put a   25%  30.0 MiB of 120.0 MiB  10.0 MiB/s  0:09 left");
+	cr_assert_str_eq(line(103 * SECOND, 56), "put a   25%  30.0 MiB of 120.0 MiB  0:09 left");
+	cr_assert_str_eq(line(103 * SECOND, 39), "put a  [###          ]   25%  0:09 left");
+	cr_assert_str_eq(line(103 * SECOND, 20), "put a   25%");
+	stele_bar_step_at(&bar, 30 * MIB, 0, 110 * SECOND);
+	cr_assert_str_eq(line(110 * SECOND, 24), "put a  30.0 MiB  0:10");
+}
+
 /* At every width, from a column to more than any terminal has. */
 Test(progress, fits, .init = setup, .fini = teardown)
 {
