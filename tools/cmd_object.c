@@ -332,7 +332,7 @@ static enum stele_err run_ls(struct stele_cli *cli)
 		err = l.err;
 	if (err == STELE_OK && partial)
 		return stele_fail(STELE_ERR_DEGRADED,
-		                  "some nodes did not answer: the list may lack deposits");
+		                  "some nodes did not answer: the list may lack deposits; `stele status` names them");
 	return err;
 }
 
@@ -443,7 +443,7 @@ static enum stele_err verify_chosen(struct stele_cli *cli, struct stele *s,
 		err = verify_each(cli, s, &all, results);
 	if (err == STELE_OK && partial)
 		err = stele_fail(STELE_ERR_DEGRADED,
-		                 "some nodes did not answer: not every deposit was seen");
+		                 "some nodes did not answer: not every deposit was seen; `stele status` names them");
 	json_t *value = json_pack("{s:o}", "objects", results);
 	if (cli->json)
 		err = stele_json_result_of(cli, value, err);

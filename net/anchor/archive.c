@@ -333,8 +333,8 @@ static enum stele_err sequence(struct run *r, struct stele_sequencer_result *out
 	if (partial)
 		return stele_fail(
 		    STELE_ERR_UNAVAILABLE,
-		    "too few nodes answer to see every deposit: bring nodes back, then "
-		    "anchor");
+		    "too few nodes answer to see every deposit: `stele status` names those that are "
+		    "down; start them, then anchor");
 	STELE_TRY(check_lines(r));
 	STELE_TRY(stele_sequencer_create(&ops, r, &config, &seq));
 	enum stele_err err = stele_sequencer_run(seq, out);

@@ -9,11 +9,12 @@
  *   objects     32 each: object ids of the segment's files, the first being the segment itself
  *   entries     48 + 16 x columns each, by (height, stale last, hash), unknown heights last:
  *                   hash32 height8 (all ones: unknown) parent4 flags1 (1 stale, 2 linked) parts1
- * 0[2] then `columns` parts: offset8 length4 object2 kind1 encoding1 (unused: zeros) by hash      4
- * each: entry numbers in the order of their hashes, which are all different outside     32 each:
- * hashes of parents that are no entries here, ascending, all different `parent` is an entry's
- * number, or count + the number of an outside parent: so the links of a segment that is only
- * `bound` can be closed later without reading its file again.
+ *                   0[2], then `columns` parts: offset8 length4 object2 kind1 encoding1 (unused: zeros)
+ *   by hash      4 each: entry numbers in the order of their hashes, which are all different
+ *   outside     32 each: hashes of parents that are no entries here, ascending, all different
+ *
+ * `parent` is an entry's number, or count + the number of an outside parent: so the links of a segment
+ * that is only `bound` can be closed later without reading its file again.
  *
  * Thread: any. A view is valid as long as the caller keeps the bytes.
  */
