@@ -56,7 +56,10 @@ static enum stele_err judge_record(struct stele_request *req, const struct stele
 	if (!stele_hash_equal(&r->deposit.cluster, &map->cluster))
 		return stele_fail(STELE_ERR_DENIED, "the deposit is another cluster's");
 	const struct stele_client_entry *who = stele_map_depositor(map, &r->deposit.depositor);
-	if (!who || (who->revoked && !(req->who->roles & STELE_ROLE_NODE)))
+	bool node = req->who->roles & STELE_ROLE_NODE; /* what was a writer's once stays (P5) */
+	bool writes = who && !who->revoked &&
+	              (who->roles & (STELE_ROLE_WRITER | STELE_ROLE_SEQUENCER));
+	if (!who || (!writes && !node))
 		return stele_fail(STELE_ERR_DENIED, "the map knows no such depositor as a writer");
 	if (is_key(&req->who->depositor, &r->deposit.depositor))
 		return STELE_OK;

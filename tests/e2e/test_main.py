@@ -4,6 +4,7 @@ more gone the answer is a refusal that names what is missing, never a wrong or s
 import os
 import re
 
+import forge
 from cluster import MIB, Case, blob, data_files, main, sha256
 
 SIZES = [0, 1, 65535, 65536, 65537, 16 * MIB - 1, 16 * MIB, 16 * MIB + 1, 200 * MIB]
@@ -125,12 +126,15 @@ class MainJob(Case):
         self.ok(c.put(c.file("g", small)))
         whole = c.json("verify", "--all")["objects"]
         self.assertEqual(sorted((o["shards_ok"], o["record_copies"], o["margin"]) for o in whole), [(0, 3, 2), (12, 3, 2)])
-        lost = c.json("status")["nodes"][2]["slots"][0]["shards"]
-        c.kill(3)
+        node = next(n for n in range(1, 9) if sha256(small) in [r.name for r in forge.records(c.disk(n))])
+        lost = c.json("status")["nodes"][node - 1]["slots"][0]["shards"]
+        c.kill(node)
         for o in whole:
             stat = c.json("stat", o["object"])
             missing = sum(b["of"] - b["shards"] for b in stat["blocks"])
             self.assertEqual(missing, lost if stat["blocks"] else 0)
+            if not stat["blocks"]:
+                self.assertEqual(stat["record_holders"], 2)
             less = missing > 0 or stat["record_holders"] < 3
             seen = c.json("verify", o["object"], code=3 if less else 0)["objects"][0]
             self.assertEqual((seen["object_ok"], seen["shards_missing"], seen["record_copies"], seen["margin"]),
@@ -149,7 +153,7 @@ class MainJob(Case):
         listed = self.ok(c.stele("ls", "--json"), 3 if c.stele("ls").code == 3 else 0).out.decode()
         self.assertIn(sha256(data), listed)
         self.assertIn(sha256(small), listed)
-        c.start(3)
+        c.start(node)
         self.ok(c.stele("verify", ident))
         self.assertEqual(c.json("verify", "--all")["objects"], whole)
 
