@@ -484,14 +484,26 @@ enum stele_err stele_extent_seal(const struct stele_volume *v, struct stele_exte
 	return STELE_OK;
 }
 
+struct footer_window { /* a piece of the file, read at once: chunks are small */
+	uint8_t *buf;
+	uint64_t off, len;
+};
+
+/* The chunk at off, in the window. */
 static enum stele_err read_chunk(const struct stele_volume *v, const struct stele_extent *x,
-                                 uint8_t *buf, uint64_t off, uint32_t chunk,
-                                 struct stele_footer_head *h)
+                                 struct footer_window *w, uint64_t off, uint32_t chunk,
+                                 struct stele_footer_head *h, const uint8_t **out)
 {
 	uint64_t len = v->extent_len - STELE_PAGE - off;
-	if (len > STELE_FOOTER_CHUNK)
-		len = STELE_FOOTER_CHUNK;
-	STELE_TRY(read_at(v, x, buf, len, off));
+	if (off < w->off ||
+	    off + (len < STELE_FOOTER_CHUNK ? len : STELE_FOOTER_CHUNK) > w->off + w->len) {
+		w->off = off;
+		uint64_t rest = (uint64_t)(x->trailer.chunks - chunk) * STELE_FOOTER_CHUNK;
+		w->len = rest < WINDOW_MAX ? rest : WINDOW_MAX;
+		w->len = len < w->len ? len : w->len;
+		STELE_TRY(read_at(v, x, w->buf, w->len, off));
+	}
+	const uint8_t *buf = *out = w->buf + (off - w->off);
 	struct stele_place place = {x->id, x->cycle, off};
 	if (len < STELE_PAGE ||
 	    !stele_footer_head_decode(buf, &v->salt, &place, v->extent_len, h) || h->len > len ||
@@ -507,14 +519,15 @@ stele_extent_footer(const struct stele_volume *v, const struct stele_extent *x,
                     enum stele_err (*item)(void *ctx, const struct stele_item_at *it), void *ctx)
 {
 	assert(x->state == STELE_EXTENT_SEALED);
-	uint8_t *buf = stele_pages_alloc(STELE_FOOTER_CHUNK);
-	if (!buf)
+	struct footer_window w = {.buf = stele_pages_alloc(WINDOW_MAX)};
+	if (!w.buf)
 		return stele_fail(STELE_ERR_NOMEM, "extent: out of memory");
 	uint64_t off = x->trailer.footer_off, items = 0;
 	enum stele_err err = STELE_OK;
 	for (uint32_t chunk = 0; !err && chunk < x->trailer.chunks; chunk++) {
 		struct stele_footer_head h;
-		err = read_chunk(v, x, buf, off, chunk, &h);
+		const uint8_t *buf;
+		err = read_chunk(v, x, &w, off, chunk, &h, &buf);
 		for (uint32_t i = 0; !err && i < h.n; i++) {
 			struct stele_item_at it;
 			const uint8_t *b = buf + STELE_FOOTER_HEAD + i * STELE_FOOTER_ITEM;
@@ -533,6 +546,6 @@ stele_extent_footer(const struct stele_volume *v, const struct stele_extent *x,
 		err = stele_fail(STELE_ERR_CORRUPT, "extent %08x: footer: %llu items, not %llu",
 		                 x->id, (unsigned long long)items,
 		                 (unsigned long long)x->trailer.items);
-	free(buf);
+	free(w.buf);
 	return err;
 }

@@ -129,6 +129,7 @@ struct group { /* a kv write that is being put together */
 	size_t n;
 	struct stele_key items[GROUP]; /* whose keys it touches: reads see only what was written */
 	size_t nitems;
+	bool all_new; /* nothing of any key is there: no reads */
 };
 
 static uint8_t *group_key(struct group *g)
@@ -184,16 +185,23 @@ static enum stele_err apply_tomb(struct stele_index *ix, struct group *g,
 	return STELE_OK;
 }
 
+static enum stele_err look(struct stele_index *ix, const struct group *g,
+                           enum stele_index_space space, const struct stele_key *key,
+                           struct stele_item_at *out)
+{
+	return g->all_new ? STELE_ERR_NOT_FOUND : stele_index_get(ix->kv, space, key, out);
+}
+
 static enum stele_err apply_entry(struct stele_index *ix, struct group *g,
                                   const struct stele_item_at *it)
 {
 	struct stele_item_at old;
-	enum stele_err err = stele_index_get(ix->kv, STELE_INDEX_TOMB, &it->key, &old);
+	enum stele_err err = look(ix, g, STELE_INDEX_TOMB, &it->key, &old);
 	if (!err && old.victim_lsn >= it->birth_lsn)
 		return STELE_OK; /* killed */
 	if (err && err != STELE_ERR_NOT_FOUND)
 		return err;
-	err = stele_index_get(ix->kv, STELE_INDEX_ENTRY, &it->key, &old);
+	err = look(ix, g, STELE_INDEX_ENTRY, &it->key, &old);
 	if (err && err != STELE_ERR_NOT_FOUND)
 		return err;
 	STELE_TRY(make_room(&ix->counts, it->extent));
@@ -233,19 +241,21 @@ static enum stele_err group_write(struct stele_index *ix, struct group *g)
 	return err;
 }
 
-enum stele_err stele_index_apply(struct stele_index *ix, const struct stele_item_at *items,
-                                 size_t n)
+static enum stele_err apply_all(struct stele_index *ix, const struct stele_item_at *items, size_t n,
+                                bool all_new)
 {
 	struct group *g = malloc(sizeof(*g));
 	if (!g)
 		return stele_fail(STELE_ERR_NOMEM, "index: out of memory");
 	g->n = g->nitems = 0;
+	g->all_new = all_new;
 	enum stele_err err = STELE_OK;
 	for (size_t i = 0; !err && i < n; i++) {
 		struct stele_item_at it = items[i];
 		if (it.key.kind == STELE_ENTRY_REF) /* as the index keeps it */
 			memset(it.key.sub.b + STELE_REF_SUB, 0, STELE_HASH_LEN - STELE_REF_SUB);
-		if (g->nitems == GROUP || touches(g, &it.key))
+		assert(!all_new || !it.tomb);
+		if (g->nitems == GROUP || (!all_new && touches(g, &it.key)))
 			err = group_write(ix, g);
 		if (!err)
 			err = it.tomb ? apply_tomb(ix, g, &it) : apply_entry(ix, g, &it);
@@ -255,6 +265,18 @@ enum stele_err stele_index_apply(struct stele_index *ix, const struct stele_item
 		err = group_write(ix, g);
 	free(g);
 	return err;
+}
+
+enum stele_err stele_index_apply(struct stele_index *ix, const struct stele_item_at *items,
+                                 size_t n)
+{
+	return apply_all(ix, items, n, false);
+}
+
+enum stele_err stele_index_apply_new(struct stele_index *ix, const struct stele_item_at *items,
+                                     size_t n)
+{
+	return apply_all(ix, items, n, true);
 }
 
 enum stele_err stele_index_mark(struct stele_index *ix, const struct stele_item_at *at, bool bad)

@@ -52,6 +52,9 @@ uint64_t stele_index_weight(const struct stele_item_at *it);
 /* Applies entries (and tombstones) in this order. */
 STELE_MUST_USE enum stele_err stele_index_apply(struct stele_index *ix,
                                                 const struct stele_item_at *it, size_t n);
+/* The same for entries of keys of which nothing is in the index, each once: nothing is looked up. */
+STELE_MUST_USE enum stele_err stele_index_apply_new(struct stele_index *ix,
+                                                    const struct stele_item_at *it, size_t n);
 /* NOT_FOUND. Fills everything, the key included. */
 STELE_MUST_USE enum stele_err stele_index_get(struct stele_kv *kv, enum stele_index_space space,
                                               const struct stele_key *key,

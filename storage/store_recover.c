@@ -10,11 +10,13 @@
  *     rotted: what is left of it is kept, and scrub names the rest. Spaces in front of batches that
  *     nobody was told of are zeroed alike.
  *  3. The index is opened, or destroyed and made anew where it is missing, corrupt, ahead of the log,
- *     or another disk's; then every extent that holds anything above its watermark is applied to it.
+ *     or another disk's; then every extent that holds anything above its watermark is applied to it; all
+ *     of them, in passes over ranges of ids, where it is new (index_fill.h).
  *  4. Extents that were open are sealed.
  *
  * Blocks; called once, before anything else runs.
  */
+#include "storage/index_fill.h"
 #include "storage/store_private.h"
 
 #include <assert.h>
@@ -26,7 +28,8 @@
 
 struct replay { /* items on their way into the index */
 	struct stele_store *s;
-	struct stele_extent *x; /* whose footer is put together; NULL: it has one */
+	struct stele_extent *x;        /* whose footer is put together; NULL: it has one */
+	struct stele_index_fill *fill; /* the index is new; NULL: it is not */
 	struct stele_item_at item[APPLY_GROUP];
 	size_t n;
 };
@@ -38,6 +41,7 @@ struct recovery {
 	uint64_t last_lsn;                   /* the highest anywhere */
 	struct stele_index_state state;
 	bool clean;
+	bool empty; /* the index has just been made */
 	struct replay replay;
 };
 
@@ -53,6 +57,8 @@ static enum stele_err replay_item(void *ctx, const struct stele_item_at *it)
 	struct replay *r = ctx;
 	if (r->x)
 		STELE_TRY(stele_items_add(&r->x->items, it));
+	if (r->fill)
+		return stele_index_fill_add(r->fill, it);
 	r->item[r->n++] = *it;
 	return r->n == APPLY_GROUP ? flush_replay(r) : STELE_OK;
 }
@@ -219,6 +225,7 @@ static enum stele_err reset_index(struct recovery *r)
 	STELE_TRY(stele_kv_destroy_dir(s->kv_ops, s->kv_world, s->index_dir));
 	enum stele_err err =
 	    stele_index_open(s->kv_ops, s->kv_world, s->index_dir, &s->index, &r->state);
+	r->empty = true;
 	return err == STELE_ERR_NOT_FOUND ? STELE_OK : err;
 }
 
@@ -270,9 +277,25 @@ static enum stele_err replay_batches(struct recovery *r, struct stele_extent *x,
 	return STELE_OK;
 }
 
+/* Once more what an earlier pass found. */
+static enum stele_err replay_items(struct recovery *r, const struct stele_extent *x)
+{
+	r->replay.x = NULL;
+	for (uint64_t i = 0; i < x->items.n; i++) {
+		struct stele_item_at it;
+		const uint8_t *b = x->items.bytes + i * STELE_FOOTER_ITEM;
+		if (!stele_footer_item_decode(b, x->id, r->s->vol.extent_len, &it))
+			return stele_fail(STELE_ERR_CORRUPT, "extent %08x: a bad item", x->id);
+		STELE_TRY(replay_item(&r->replay, &it));
+	}
+	return STELE_OK;
+}
+
 static enum stele_err replay_extent(struct recovery *r, struct stele_extent *x)
 {
 	struct stele_store *s = r->s;
+	if (x->state == STELE_EXTENT_OPEN && x->items.n)
+		return replay_items(r, x);
 	if (x->state == STELE_EXTENT_OPEN)
 		return replay_batches(r, x, &r->found[x->id]);
 	if (x->last_lsn <= r->state.watermark)
@@ -310,14 +333,45 @@ static enum stele_err replay_all(struct recovery *r)
 		if (s->extents[i] && s->extents[i]->state != STELE_EXTENT_PREPARED)
 			order[n++] = s->extents[i];
 	qsort(order, n, sizeof(order[0]), by_first_lsn);
-	r->replay.s = s;
 	enum stele_err err = STELE_OK;
-	for (size_t i = 0; !err && i < n; i++)
-		err = replay_extent(r, order[i]);
-	if (!err)
-		err = flush_replay(&r->replay);
+	uint32_t passes = r->replay.fill ? stele_index_fill_passes(r->replay.fill) : 1;
+	for (uint32_t p = 0; !err && p < passes; p++) {
+		for (size_t i = 0; !err && i < n; i++)
+			err = replay_extent(r, order[i]);
+		if (!err)
+			err = r->replay.fill ? stele_index_fill_end(r->replay.fill)
+			                     : flush_replay(&r->replay);
+	}
 	free(order);
 	return err;
+}
+
+static uint64_t count_items(const struct recovery *r)
+{
+	uint64_t n = 0;
+	for (uint32_t i = 0; i < r->s->extents_n; i++) {
+		const struct stele_extent *x = r->s->extents[i];
+		if (x && x->state == STELE_EXTENT_SEALED)
+			n += x->trailer.items;
+		for (size_t b = 0; x && b < r->found[i].n; b++)
+			n += r->found[i].at[b].head.entries;
+	}
+	return n;
+}
+
+static enum stele_err bring_index_up(struct recovery *r)
+{
+	struct stele_index *ix = &r->s->index;
+	r->replay.s = r->s;
+	if (r->empty)
+		STELE_TRY(
+		    stele_index_fill_create(ix, count_items(r), STELE_INDEX_RUN, &r->replay.fill));
+	enum stele_err err = replay_all(r);
+	stele_index_fill_destroy(r->replay.fill);
+	r->replay.fill = NULL;
+	if (err || r->empty) /* a new one has counted what came into it */
+		return err;
+	return r->clean ? stele_index_load_counts(ix) : stele_index_recount(ix);
 }
 
 /* ---- 4. seals ---- */
@@ -361,8 +415,7 @@ static enum stele_err recover(struct recovery *r)
 	}
 	know_lsn(r, 0, r->state.watermark);
 	STELE_TRY(kill_torn(r));
-	STELE_TRY(replay_all(r));
-	STELE_TRY(r->clean ? stele_index_load_counts(&s->index) : stele_index_recount(&s->index));
+	STELE_TRY(bring_index_up(r));
 	STELE_TRY(seal_open(r));
 	s->durable_lsn = s->applied_lsn = r->last_lsn;
 	s->next_lsn = r->last_lsn + 1;
