@@ -23,6 +23,7 @@ struct stele_node {
 	struct stele_buf_pool *bufs;
 	struct stele_slots *slots;
 	struct stele_peers *peers;
+	struct stele_recall *recall;
 	struct stele_repair *repair;
 	struct stele_scrubs *scrubs;
 	struct stele_collect *collect;
@@ -140,6 +141,8 @@ static enum stele_err open_parts(struct stele_node *node)
 	STELE_TRY(stele_slots_open(&slots, &node->slots));
 	STELE_TRY(stele_buf_pool_create(o->bufs ? o->bufs : BUFS_DEFAULT, &node->bufs));
 	STELE_TRY(stele_peers_create(o->env, o->transport, node->map, &node->peers));
+	STELE_TRY(stele_recall_create(o->env, node->dir, o->id, o->log, o->log_ctx, &node->recall));
+	stele_peers_set_recall(node->peers, node->recall);
 	struct stele_repair_opts repair = {
 	    .env = o->env,
 	    .bufs = node->bufs,
@@ -243,6 +246,7 @@ void stele_node_destroy(struct stele_node *node)
 	stele_collect_destroy(node->collect);
 	if (node->peers)
 		stele_peers_destroy(node->peers);
+	stele_recall_destroy(node->recall);
 	stele_slots_close(node->slots);
 	stele_buf_pool_destroy(node->bufs);
 	stele_map_unref(node->map);
@@ -282,6 +286,11 @@ struct stele_repair *stele_node_repair(struct stele_node *node)
 struct stele_collect *stele_node_collect(struct stele_node *node)
 {
 	return node->collect;
+}
+
+struct stele_recall *stele_node_recall(struct stele_node *node)
+{
+	return node->recall;
 }
 
 struct stele_scrubs *stele_node_scrubs(struct stele_node *node)

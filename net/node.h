@@ -8,6 +8,7 @@
 #include "net/cluster/map.h"
 #include "net/cluster/peers.h"
 #include "net/repair/collect.h"
+#include "net/repair/recall.h"
 #include "net/repair/repair.h"
 #include "net/scrubs.h"
 #include "net/slots.h"
@@ -52,6 +53,7 @@ struct stele_buf_pool *stele_node_bufs(struct stele_node *node);
 struct stele_slots *stele_node_slots(struct stele_node *node);
 struct stele_repair *stele_node_repair(struct stele_node *node);
 struct stele_peers *stele_node_peers(struct stele_node *node);
+struct stele_recall *stele_node_recall(struct stele_node *node);
 struct stele_scrubs *stele_node_scrubs(struct stele_node *node);
 struct stele_collect *stele_node_collect(struct stele_node *node);
 uint16_t stele_node_id(const struct stele_node *node);

@@ -32,9 +32,45 @@ void stele_op_hello(struct stele_request *req)
 	stele_reply(req, head, (uint32_t)stele_written(&w), NULL, 0, NULL, NULL);
 }
 
+/* What another node remembers of our disks: one that is lower was put back to what it was earlier (N1). */
+static enum stele_err judge_told(struct stele_request *req)
+{
+	struct stele_node *node = stele_req_node(req);
+	struct stele_slots *slots = stele_node_slots(node);
+	struct stele_recall *recall = stele_node_recall(node);
+	struct stele_head_ping_told told;
+	STELE_TRY(stele_head_ping_told_decode(req->head, req->head_len, &told));
+	for (uint16_t i = 0; i < told.n; i++) {
+		const struct stele_ping_told *t = &told.disk[i];
+		struct stele_store *store = stele_slots_store(slots, t->slot);
+		struct stele_store_identity id;
+		char reason[STELE_DETAIL_MAX];
+		if (!store)
+			continue;
+		stele_store_identity(store, &id);
+		if (!stele_recall_stale(recall, &id, t))
+			continue;
+		snprintf(reason, sizeof(reason),
+		         "a stale snapshot: node %u remembers its disk at LSN %" PRIu64
+		         " (incarnation %" PRIu64 "), it is at LSN %" PRIu64 " (incarnation %" PRIu64
+		         "); it removes nothing until reconciled",
+		         req->who->node, t->lsn, t->incarnation, id.lsn, id.incarnation);
+		stele_slots_stale(slots, t->slot, reason);
+		stele_recall_took(recall, t);
+	}
+	return STELE_OK;
+}
+
 void stele_op_ping(struct stele_request *req)
 {
 	struct stele_node *node = stele_req_node(req);
+	if (req->head_len && (req->who->roles & STELE_ROLE_NODE)) {
+		enum stele_err err = judge_told(req);
+		if (err != STELE_OK) {
+			stele_reply_error(req, err);
+			return;
+		}
+	}
 	const struct stele_map *map = stele_node_map(node);
 	struct stele_slots *slots = stele_node_slots(node);
 	struct stele_head_ping h = {

@@ -285,11 +285,21 @@ const char *stele_slots_reason(const struct stele_slots *s, uint32_t slot)
 	return slot < s->n ? s->slot[slot].reason : "no such slot";
 }
 
+void stele_slots_stale(struct stele_slots *s, uint32_t slot, const char *reason)
+{
+	snprintf(s->slot[slot].reason, sizeof(s->slot[slot].reason), "%s", reason);
+	say(s, "slot %u: %s", slot, reason);
+	s->slot[slot].known.refilling = true;
+	if (save(s) != STELE_OK) /* after a restart whoever remembers tells it again */
+		say(s, "slot %u: %s", slot, stele_detail());
+}
+
 void stele_slots_refilled(struct stele_slots *s, uint32_t slot)
 {
 	if (!s->slot[slot].known.refilling)
 		return;
 	s->slot[slot].known.refilling = false;
+	s->slot[slot].reason[0] = '\0';
 	if (save(s) != STELE_OK) {
 		/* Not remembered: after a restart it is refilling again, which only delays. */
 		say(s, "slot %u: %s", slot, stele_detail());

@@ -43,8 +43,10 @@ struct stele_store *stele_slots_store(const struct stele_slots *s, uint32_t slot
 enum stele_slot_state stele_slots_state(const struct stele_slots *s, uint32_t slot);
 /* It may lack what it once held: it has no voice (P3). */
 bool stele_slots_refilling(const struct stele_slots *s, uint32_t slot);
-/* Why a slot is missing; "" otherwise. */
+/* Why a slot is missing, or refilled as a stale snapshot; "" otherwise. */
 const char *stele_slots_reason(const struct stele_slots *s, uint32_t slot);
+/* The slot's disk was found to be older than it was once: it counts as being refilled from now on. reason is kept. */
+void stele_slots_stale(struct stele_slots *s, uint32_t slot, const char *reason);
 /* The slot holds all it should again: it may refuse deposits from now on (P3). */
 void stele_slots_refilled(struct stele_slots *s, uint32_t slot);
 

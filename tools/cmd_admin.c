@@ -73,6 +73,7 @@ static void print_node(const struct stele_cli *cli, const struct stele_node_answ
 		const char *state = json_string_value(json_object_get(slot, "state"));
 		const char *reason = json_string_value(json_object_get(slot, "reason"));
 		const char *fence = json_string_value(json_object_get(slot, "fence"));
+		const char *note = fence && *fence ? fence : reason;
 		bool good = strcmp(state, "serving") == 0;
 		fprintf(out, "  %-4u %-12s %-22s %s%-9s%s", a->node, at == 0 ? a->name : "",
 		        at == 0 ? a->addr : "",
@@ -93,7 +94,7 @@ static void print_node(const struct stele_cli *cli, const struct stele_node_answ
 			        cap),
 			    json_integer_value(json_object_get(slot, "shards")),
 			    json_integer_value(json_object_get(slot, "bad")),
-			    fence && *fence ? "  " : "", fence ? fence : "");
+			    note && *note ? "  " : "", note ? note : "");
 	}
 }
 

@@ -18,6 +18,7 @@ struct stele_peers {
 	struct stele_env *env;
 	struct stele_transport_factory *transport;
 	struct stele_map *map;
+	struct stele_recall *recall;
 	struct link **link;        /* of each node of the map, in its order; NULL: not called yet */
 	struct stele_call *failed; /* wait for their callback */
 	struct stele_op soon;
@@ -50,6 +51,16 @@ enum stele_err stele_peers_create(struct stele_env *env, struct stele_transport_
 struct stele_map *stele_peers_map(struct stele_peers *p)
 {
 	return p->map;
+}
+
+void stele_peers_set_recall(struct stele_peers *p, struct stele_recall *recall)
+{
+	p->recall = recall;
+}
+
+struct stele_recall *stele_peers_recall(const struct stele_peers *p)
+{
+	return p->recall;
 }
 
 /* ---- closing ---- */

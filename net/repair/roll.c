@@ -4,11 +4,14 @@
 
 #include <stdlib.h>
 
+#include "net/repair/recall.h"
+
 #define PING_NS 1000000000ull
 
 struct stele_roll_ping {
 	struct stele_roll *roll;
 	struct stele_call call;
+	uint8_t told[STELE_PING_TOLD_MAX];
 };
 
 static void answer(struct stele_roll *roll, uint16_t node, const struct stele_head_ping *h)
@@ -26,10 +29,15 @@ static void pong(struct stele_call *call)
 {
 	struct stele_roll_ping *p = call->ctx;
 	struct stele_roll *roll = p->roll;
+	uint16_t node = roll->map->node[p - roll->ping].id;
+	struct stele_recall *recall = stele_peers_recall(roll->peers);
 	struct stele_head_ping *h = malloc(sizeof(*h));
 	if (h && call->err == STELE_OK &&
-	    stele_head_ping_decode(call->reply_head, call->reply_head_len, h) == STELE_OK)
-		answer(roll, roll->map->node[p - roll->ping].id, h);
+	    stele_head_ping_decode(call->reply_head, call->reply_head_len, h) == STELE_OK) {
+		answer(roll, node, h);
+		if (recall)
+			stele_recall_heard(recall, node, h);
+	}
 	free(h);
 	if (--roll->waiting == 0)
 		roll->cb(roll);
@@ -49,6 +57,7 @@ enum stele_err stele_roll_start(struct stele_roll *roll)
 		roll->ping = NULL;
 		return stele_fail(STELE_ERR_NOMEM, "roll call: out of memory");
 	}
+	struct stele_recall *recall = stele_peers_recall(roll->peers);
 	roll->map = stele_map_ref(map);
 	roll->waiting = map->nnodes;
 	for (uint32_t i = 0; i < map->nnodes; i++) {
@@ -56,6 +65,10 @@ enum stele_err stele_roll_start(struct stele_roll *roll)
 		p->roll = roll;
 		p->call = (struct stele_call){
 		    .op = STELE_OPCODE_PING, .timeout_ns = PING_NS, .cb = pong, .ctx = p};
+		if (recall) {
+			p->call.head = p->told;
+			p->call.head_len = stele_recall_tell(recall, map->node[i].id, p->told);
+		}
 		stele_peers_call(roll->peers, map->node[i].id, &p->call);
 	}
 	return STELE_OK;

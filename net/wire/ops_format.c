@@ -101,12 +101,9 @@ enum stele_err stele_head_hello_decode(const void *bytes, size_t len, bool reply
 	return read_end(&r, "HELLO", len);
 }
 
-#define PING_DISKS_MAX                                                                             \
-	(sizeof(((struct stele_head_ping *)0)->disk) / sizeof(struct stele_ping_disk))
-
 void stele_head_ping_encode(const struct stele_head_ping *h, struct stele_writer *w)
 {
-	assert(h->ndisks <= PING_DISKS_MAX);
+	assert(h->ndisks <= STELE_PING_DISKS);
 	stele_write_le64(w, h->root_epoch);
 	stele_write_le64(w, h->state_epoch);
 	stele_write_hash(w, &h->map_hash);
@@ -131,7 +128,7 @@ enum stele_err stele_head_ping_decode(const void *bytes, size_t len, struct stel
 	out->state_epoch = stele_read_le64(&r);
 	stele_read_hash(&r, &out->map_hash);
 	out->ndisks = stele_read_le16(&r);
-	if (out->ndisks > PING_DISKS_MAX)
+	if (out->ndisks > STELE_PING_DISKS)
 		return stele_fail(STELE_ERR_PROTOCOL, "PING: %u disks", out->ndisks);
 	for (uint16_t i = 0; i < out->ndisks; i++) {
 		struct stele_ping_disk *d = &out->disk[i];
@@ -142,6 +139,37 @@ enum stele_err stele_head_ping_decode(const void *bytes, size_t len, struct stel
 		d->lsn = stele_read_le64(&r);
 		d->capacity = stele_read_le64(&r);
 		d->used = stele_read_le64(&r);
+	}
+	return read_end(&r, "PING", len);
+}
+
+void stele_head_ping_told_encode(const struct stele_head_ping_told *h, struct stele_writer *w)
+{
+	assert(h->n <= STELE_PING_DISKS);
+	stele_write_le16(w, h->n);
+	for (uint16_t i = 0; i < h->n; i++) {
+		const struct stele_ping_told *d = &h->disk[i];
+		stele_write_le16(w, d->slot);
+		stele_write_uuid(w, &d->uuid);
+		stele_write_le64(w, d->incarnation);
+		stele_write_le64(w, d->lsn);
+	}
+}
+
+enum stele_err stele_head_ping_told_decode(const void *bytes, size_t len,
+                                           struct stele_head_ping_told *out)
+{
+	struct stele_reader r = stele_reader(bytes, len);
+	memset(out, 0, sizeof(*out));
+	out->n = stele_read_le16(&r);
+	if (out->n > STELE_PING_DISKS)
+		return stele_fail(STELE_ERR_PROTOCOL, "PING: %u disks", out->n);
+	for (uint16_t i = 0; i < out->n; i++) {
+		struct stele_ping_told *d = &out->disk[i];
+		d->slot = stele_read_le16(&r);
+		stele_read_uuid(&r, &d->uuid);
+		d->incarnation = stele_read_le64(&r);
+		d->lsn = stele_read_le64(&r);
 	}
 	return read_end(&r, "PING", len);
 }

@@ -57,12 +57,23 @@ struct stele_ping_disk {
 	struct stele_uuid uuid;
 	uint64_t incarnation, lsn, capacity, used;
 };
-struct stele_head_ping { /* request empty; reply: root_epoch8 state_epoch8 map_hash32 n2 disks */
+#define STELE_PING_DISKS 64u
+struct stele_head_ping { /* reply: root_epoch8 state_epoch8 map_hash32 n2 disks */
 	uint64_t root_epoch, state_epoch;
 	struct stele_hash map_hash;
 	uint16_t ndisks;
-	struct stele_ping_disk disk[64];
+	struct stele_ping_disk disk[STELE_PING_DISKS];
 };
+struct stele_ping_told { /* what the caller remembers of a disk of the node it calls */
+	uint16_t slot;
+	struct stele_uuid uuid;
+	uint64_t incarnation, lsn;
+};
+struct stele_head_ping_told { /* request: empty, or n2 disks (slot2 uuid16 incarnation8 lsn8) */
+	uint16_t n;
+	struct stele_ping_told disk[STELE_PING_DISKS];
+};
+#define STELE_PING_TOLD_MAX (2u + STELE_PING_DISKS * 34u)
 
 /* MAP_GET: request empty, reply body: the cluster file. MAP_PUT: request body: the same. */
 
@@ -222,7 +233,8 @@ STELE_HEAD_CODEC(pg_digest)
 STELE_HEAD_CODEC(rebuild)
 STELE_HEAD_CODEC(keep)
 STELE_HEAD_CODEC(report_bad)
-STELE_HEAD_CODEC(ping) /* the reply */
+STELE_HEAD_CODEC(ping)      /* the reply */
+STELE_HEAD_CODEC(ping_told) /* the request, when it is not empty */
 void stele_head_hello_encode(const struct stele_head_hello *h, bool reply, struct stele_writer *w);
 STELE_MUST_USE enum stele_err stele_head_hello_decode(const void *bytes, size_t len, bool reply,
                                                       struct stele_head_hello *out);

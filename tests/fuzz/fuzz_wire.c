@@ -17,8 +17,9 @@ static uint8_t again[FUZZ_INPUT_MAX];
 
 #define HEADS(X)                                                                                   \
 	X(shard_put)                                                                               \
-	X(shard_get) X(ref_add) X(record_put) X(record_get) X(mark_add) X(refuse) X(list)          \
-	    X(listed) X(feed) X(pg_digest) X(rebuild) X(keep) X(report_bad) X(ping)
+	X(shard_get)                                                                               \
+	X(ref_add) X(record_put) X(record_get) X(mark_add) X(refuse) X(list) X(listed) X(feed)     \
+	    X(pg_digest) X(rebuild) X(keep) X(report_bad) X(ping) X(ping_told)
 
 enum kind {
 	KIND_FRAME,
@@ -108,6 +109,10 @@ static void seed_report_bad(struct stele_head_report_bad *h, unsigned n)
 static void seed_ping(struct stele_head_ping *h, unsigned n)
 {
 	h->ndisks = (uint16_t)n;
+}
+static void seed_ping_told(struct stele_head_ping_told *h, unsigned n)
+{
+	h->n = (uint16_t)n;
 }
 
 static void same(const uint8_t *p, size_t size, const struct stele_writer *w)

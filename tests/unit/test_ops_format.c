@@ -329,3 +329,19 @@ Test(ops_format, ping)
 	stele_put_le16(bytes + 48, 65);
 	cr_assert_eq(stele_head_ping_decode(bytes, CAP, &h), STELE_ERR_PROTOCOL);
 }
+
+Test(ops_format, ping_tells_what_is_remembered)
+{
+	struct stele_head_ping_told h = {.n = 1};
+	h.disk[0] = (struct stele_ping_told){
+	    .slot = 2, .uuid = {.b = {1, 2, 3}}, .incarnation = 4, .lsn = 0x1000};
+	golden(ROUND(ping_told, h), "0100"
+	                            "0200"
+	                            "01020300000000000000000000000000"
+	                            "0400000000000000"
+	                            "0010000000000000");
+	h.n = STELE_PING_DISKS;
+	cr_assert_eq(ROUND(ping_told, h), STELE_PING_TOLD_MAX);
+	stele_put_le16(bytes, STELE_PING_DISKS + 1);
+	cr_assert_eq(stele_head_ping_told_decode(bytes, CAP, &h), STELE_ERR_PROTOCOL);
+}
