@@ -150,7 +150,13 @@ enum stele_err stele_extent_create(const struct stele_volume *v, uint32_t id,
 static enum stele_err classify(const struct stele_volume *v, struct stele_extent *x, uint8_t *page)
 {
 	struct stele_extent_head h;
+	uint32_t version;
 	STELE_TRY(read_at(v, x, page, STELE_PAGE, 0));
+	if (stele_extent_head_newer(page, &version))
+		return stele_fail(STELE_ERR_VERSION,
+		                  "extent %08x: disk format %u is newer than this program's %u: "
+		                  "use the programs of a newer release",
+		                  x->id, version, STELE_DISK_VERSION);
 	if (!stele_extent_head_decode(page, NULL, &h)) {
 		x->state = STELE_EXTENT_DAMAGED;
 		return STELE_OK;

@@ -60,7 +60,7 @@ bool stele_extent_name(const char *name, uint32_t *id);
 STELE_MUST_USE enum stele_err stele_extent_create(const struct stele_volume *v, uint32_t id,
                                                   struct stele_extent *out);
 /* Opens a file and says by its header and trailer what it is. CORRUPT: a genuine header of another
- * disk or extent. Where header and file are sound but there is no trailer: OPEN, end not known. */
+ * disk or extent. VERSION: of a newer format. Where header and file are sound but there is no trailer: OPEN, end not known. */
 STELE_MUST_USE enum stele_err stele_extent_open(const struct stele_volume *v, uint32_t id,
                                                 struct stele_extent *out);
 void stele_extent_close(const struct stele_volume *v, struct stele_extent *x);

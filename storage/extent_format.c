@@ -57,10 +57,11 @@ enum stele_err stele_superblock_decode(const uint8_t page[STELE_PAGE], struct st
 	s.version = stele_le32(page + 8);
 	s.features = stele_le32(page + 12);
 	if (s.version > STELE_DISK_VERSION || (s.features & ~STELE_FEATURES_KNOWN))
-		return stele_fail(STELE_ERR_VERSION,
-		                  "superblock: disk format %u (features %#x) is newer than this "
-		                  "program's %u (features %#x): use a newer steled",
-		                  s.version, s.features, STELE_DISK_VERSION, STELE_FEATURES_KNOWN);
+		return stele_fail(
+		    STELE_ERR_VERSION,
+		    "superblock: disk format %u (features %#x) is newer than this "
+		    "program's %u (features %#x): use the programs of a newer release",
+		    s.version, s.features, STELE_DISK_VERSION, STELE_FEATURES_KNOWN);
 	memcpy(s.disk.b, page + 16, 16);
 	memcpy(s.cluster.b, page + 32, 32);
 	s.incarnation = stele_le64(page + 80);
@@ -111,6 +112,15 @@ bool stele_extent_head_decode(const uint8_t page[STELE_PAGE], const struct stele
 		return false;
 	*out = h;
 	return true;
+}
+
+bool stele_extent_head_newer(const uint8_t page[STELE_PAGE], uint32_t *version)
+{
+	struct stele_salt salt;
+	memcpy(salt.b, page + 32, 16);
+	*version = stele_le32(page + 4);
+	return memcmp(page, extent_magic, 4) == 0 && check_ok(page, PAGE_CHECK, &salt) &&
+	       *version > STELE_DISK_VERSION;
 }
 
 /* Batch header: magic4 version2 flags2 lsn8 extent4 cycle4 page4 len4 meta_len4 entries4 meta_crc4

@@ -57,6 +57,9 @@ void stele_extent_head_encode(const struct stele_extent_head *h, uint8_t page[ST
 bool stele_extent_head_decode(const uint8_t page[STELE_PAGE], const struct stele_salt *salt,
                               struct stele_extent_head *out);
 
+/* True, and its version: a genuine header that only a newer program understands. */
+bool stele_extent_head_newer(const uint8_t page[STELE_PAGE], uint32_t *version);
+
 /* Where a structure lies: part of every check, so that a stale or misplaced one never passes. */
 struct stele_place {
 	uint32_t extent;

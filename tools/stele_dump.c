@@ -430,6 +430,16 @@ static bool dump_head(struct dump *d)
 		         stele_json_u64(h.first_lsn), "extent_len", stele_json_u64(h.extent_len)));
 		return true;
 	}
+	uint32_t version;
+	if (stele_extent_head_newer(d->page, &version)) {
+		char why[96];
+		snprintf(why, sizeof(why),
+		         "disk format %u is newer than this program's %u: use the programs of a "
+		         "newer release",
+		         version, STELE_DISK_VERSION);
+		show(d, 0, "header", why, json_object());
+		return false;
+	}
 	bool salted = named && salt_beside(d);
 	show(d, 0, "header",
 	     salted ? "it does not check; the superblock's salt is used"

@@ -6,6 +6,9 @@
  * scrub finds is noted in the index as damaged, so that the cluster repairs it.
  *
  * It mends nothing else: lost bytes are on other disks, and bringing them back is the cluster's affair.
+ *
+ * --look writes nothing at all: it reads what lies in the extents, dead or alive, and leaves out what only an open
+ * store knows: which entries are alive, and whether the index agrees.
  */
 #include <getopt.h>
 #include <stdio.h>
@@ -17,11 +20,14 @@
 #include "tools/json_out.h"
 
 static const char usage[] =
-    "Usage: stele-fsck [--deep] [--rebuild-index] [--json] DIR\n\n"
+    "Usage: stele-fsck [--deep] [--rebuild-index] [--json] DIR\n"
+    "       stele-fsck --look [--json] DIR\n\n"
     "Checks the disk in DIR, which no steled may have open: superblock, extents, every live\n"
     "entry's checksums, the index against the extents. Opening the disk is what a start of steled\n"
     "is after a crash: a torn end is dropped, the open extent sealed. Holds an index in memory, "
     "about 200 bytes for each entry.\n\n"
+    "  --look           changes nothing: checks what lies in the extents, dead or alive; not the\n"
+    "                   index. A torn end that the next start would drop is damage here\n"
     "  --deep           every cell's SHA-256 as well\n"
     "  --rebuild-index  makes the index anew from the extents first\n"
     "  --json           the result as an object\n\n"
@@ -29,7 +35,8 @@ static const char usage[] =
 
 struct fsck {
 	char dir[STELE_PATH_MAX];
-	bool deep, rebuild, json;
+	bool deep, rebuild, json, look;
+	uint64_t looked_at; /* entries, by --look */
 	struct stele_env *env;
 	struct stele_superblock sb;
 	struct stele_kv_world *world; /* the second index */
@@ -100,6 +107,114 @@ static enum stele_err look_at_superblock(struct fsck *f)
 	return stele_superblock_decode(whole, &f->sb);
 }
 
+static void found_at(struct fsck *f, const struct stele_extent *x, uint64_t off,
+                     const struct stele_key *key, const char *what)
+{
+	char why[STELE_DETAIL_MAX];
+	snprintf(why, sizeof(why), "extent %08x: %s at %llu", x->id, what, (unsigned long long)off);
+	found(f, key ? "entry" : "structure", key, why);
+}
+
+static enum stele_err look_at_entry(struct fsck *f, const struct stele_volume *v,
+                                    const struct stele_extent *x, const struct stele_entry *e)
+{
+	const struct stele_entry_head *h = &e->head;
+	char why[STELE_DETAIL_MAX];
+	f->looked_at++;
+	if (!e->meta_ok) {
+		found_at(f, x, h->place.off, &h->key, "its meta does not check");
+		return STELE_OK;
+	}
+	if (!h->data_len)
+		return STELE_OK;
+	enum stele_err err = stele_entry_check_cells(v, x->fd, h, e->meta);
+	if (err != STELE_ERR_CORRUPT)
+		return err;
+	stele_detail_copy(why);
+	found_at(f, x, h->data_off, &h->key, why);
+	return STELE_OK;
+}
+
+static enum stele_err look_at_batch(struct fsck *f, const struct stele_volume *v,
+                                    const struct stele_extent *x, const struct stele_scan_found *b)
+{
+	uint8_t *area;
+	uint64_t pos = STELE_BATCH_HEAD;
+	uint32_t n = 0;
+	struct stele_entry e;
+	STELE_TRY(stele_batch_load(v, x, &b->head, &area));
+	if (!b->meta_ok)
+		found_at(f, x, b->head.place.off, NULL,
+		         "the meta area does not check of the batch");
+	enum stele_err err = STELE_OK;
+	for (; !err && stele_batch_next(v, &b->head, area, &pos, &e); n++)
+		err = look_at_entry(f, v, x, &e);
+	if (!err && n != b->head.entries)
+		found_at(f, x, b->head.place.off, NULL, "entries are missing in the batch");
+	free(area);
+	return err;
+}
+
+/* A page that should be zeros, or left over from an earlier cycle. */
+static enum stele_err look_at_page(struct fsck *f, const struct stele_volume *v,
+                                   const struct stele_extent *x, uint64_t off, const char *what)
+{
+	uint8_t *page = stele_pages_alloc(STELE_PAGE);
+	if (!page)
+		return stele_fail(STELE_ERR_NOMEM, "out of memory");
+	enum stele_err err = stele_file_pread(v->env, x->fd, page, STELE_PAGE, off);
+	if (!err && !stele_all_zero(page, STELE_PAGE))
+		found_at(f, x, off, NULL, what);
+	free(page);
+	return err;
+}
+
+/* Nothing lies between batches; a space there that does not begin with zeros, as what recovery drops does, was one. */
+static enum stele_err look_at_gap(struct fsck *f, const struct stele_volume *v,
+                                  const struct stele_extent *x, uint64_t from, uint64_t to)
+{
+	return from < to ? look_at_page(f, v, x, from, "the head does not check of the batch")
+	                 : STELE_OK;
+}
+
+static enum stele_err no_item(void *ctx, const struct stele_item_at *it)
+{
+	(void)ctx;
+	(void)it;
+	return STELE_OK;
+}
+
+static enum stele_err look_inside(struct fsck *f, const struct stele_volume *v,
+                                  const struct stele_extent *x)
+{
+	struct stele_scan_found_list list = {0};
+	bool sealed = x->state == STELE_EXTENT_SEALED;
+	if (x->state != STELE_EXTENT_OPEN && !sealed)
+		return STELE_OK;
+	enum stele_err err = stele_extent_find(v, x, sealed ? x->trailer.end : 0, &list);
+	uint64_t end = STELE_PAGE;
+	for (size_t i = 0; !err && i < list.n; i++) {
+		err = look_at_gap(f, v, x, end, list.at[i].head.place.off);
+		end = list.at[i].head.place.off + list.at[i].head.len;
+		if (!err)
+			err = look_at_batch(f, v, x, &list.at[i]);
+	}
+	stele_scan_found_finish(&list);
+	if (!err && sealed)
+		err = look_at_gap(f, v, x, end, x->trailer.end);
+	if (!err && !sealed && x->cycle == 1) /* later there may be one of an earlier cycle */
+		err =
+		    look_at_page(f, v, x, v->extent_len - STELE_PAGE, "the trailer does not check");
+	if (!err && sealed) {
+		err = stele_extent_footer(v, x, no_item, NULL);
+		if (err == STELE_ERR_CORRUPT) {
+			found_detail(f, "structure");
+			err = STELE_OK;
+		}
+	}
+	return err;
+}
+
 static enum stele_err look_at_extent(struct fsck *f, const struct stele_volume *v, uint32_t id)
 {
 	struct stele_extent x;
@@ -113,8 +228,11 @@ static enum stele_err look_at_extent(struct fsck *f, const struct stele_volume *
 		snprintf(why, sizeof(why), "extent %08x: its header does not check", id);
 		found(f, "extent", NULL, why);
 	}
+	if (f->look)
+		err = look_inside(f, v, &x);
+	f->status.extents++;
 	stele_extent_close(v, &x);
-	return STELE_OK;
+	return err;
 }
 
 /* Reads only. Without a superblock that can be read *go_on is false. */
@@ -293,16 +411,28 @@ static void side_close(struct side *s)
 	stele_kv_close(s->kv);
 }
 
-static enum stele_err lock(struct fsck *f, int *fd)
+static enum stele_err lock_as(struct fsck *f, uint32_t flags, int *fd)
 {
 	char path[STELE_PATH_MAX];
 	path_in(f, "lock", path);
-	STELE_TRY(stele_file_open(f->env, path, STELE_OPEN_WRITE | STELE_OPEN_CREATE, 0600, fd));
+	STELE_TRY(stele_file_open(f->env, path, STELE_OPEN_WRITE | flags, 0600, fd));
 	struct stele_op op = {.kind = STELE_OP_LOCK, .fd = *fd};
 	return stele_env_call(f->env, &op) < 0
 	           ? stele_fail(STELE_ERR_EXISTS, "%.400s: another process has this store open",
 	                        f->dir)
 	           : STELE_OK;
+}
+
+static enum stele_err lock(struct fsck *f, int *fd)
+{
+	return lock_as(f, STELE_OPEN_CREATE, fd);
+}
+
+/* A disk that has no lock file is not in use either. */
+static enum stele_err lock_there(struct fsck *f, int *fd)
+{
+	enum stele_err err = lock_as(f, 0, fd);
+	return err == STELE_ERR_NOT_FOUND ? STELE_OK : err;
 }
 
 /* Neither store is open any more: under the lock itself. */
@@ -361,8 +491,15 @@ static enum stele_err check_store(struct fsck *f)
 static enum stele_err check(struct fsck *f)
 {
 	bool go_on = false;
-	STELE_TRY(look(f, &go_on));
-	enum stele_err err = go_on ? check_store(f) : STELE_OK;
+	int fd = -1;
+	if (f->look)
+		STELE_TRY(lock_there(f, &fd));
+	enum stele_err err = look(f, &go_on);
+	if (err == STELE_ERR_VERSION)
+		err = stele_wrap(err, "%.400s", f->dir);
+	if (!err && go_on && !f->look)
+		err = check_store(f);
+	stele_file_close(f->env, &fd);
 	if (err == STELE_ERR_CORRUPT) {
 		found_detail(f, "store");
 		err = STELE_OK;
@@ -373,6 +510,11 @@ static enum stele_err check(struct fsck *f)
 static json_t *result(const struct fsck *f)
 {
 	const struct stele_store_status *s = &f->status;
+	if (f->look)
+		return json_pack("{s:o, s:o, s:o, s:o, s:O}", "directory", stele_json_text(f->dir),
+		                 "disk", stele_json_hex(f->sb.disk.b, sizeof(f->sb.disk.b)),
+		                 "extents", stele_json_u64(s->extents), "entries_read",
+		                 stele_json_u64(f->looked_at), "damage", f->damage);
 	return json_pack(
 	    "{s:o, s:o, s:b, s:b, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:O}", "directory",
 	    stele_json_text(f->dir), "disk", stele_json_hex(f->sb.disk.b, sizeof(f->sb.disk.b)),
@@ -401,6 +543,10 @@ static int report(struct fsck *f, enum stele_err err)
 		json_dumpf(r, stdout, JSON_INDENT(2));
 		json_decref(r);
 		putchar('\n');
+	} else if (f->look) {
+		printf("%llu entries in %llu extents, dead and alive: ",
+		       (unsigned long long)f->looked_at, (unsigned long long)f->status.extents);
+		n ? printf("%zu damaged\n", n) : printf("clean\n");
 	} else {
 		const struct stele_store_status *s = &f->status;
 		printf("%llu shards, %llu references, %llu records, %llu marks in %llu extents: ",
@@ -419,15 +565,15 @@ static int report(struct fsck *f, enum stele_err err)
 /* 0, or the exit code and 1 more. */
 static int parse(int argc, char **argv, struct fsck *f)
 {
-	static const struct option options[] = {{"deep", no_argument, NULL, 'd'},
-	                                        {"rebuild-index", no_argument, NULL, 'r'},
-	                                        {"json", no_argument, NULL, 'j'},
-	                                        {"help", no_argument, NULL, 'h'},
-	                                        {0}};
+	static const struct option options[] = {
+	    {"deep", no_argument, NULL, 'd'}, {"rebuild-index", no_argument, NULL, 'r'},
+	    {"look", no_argument, NULL, 'l'}, {"json", no_argument, NULL, 'j'},
+	    {"help", no_argument, NULL, 'h'}, {0}};
 	for (int c; (c = getopt_long(argc, argv, "h", options, NULL)) != -1;) {
 		f->deep |= c == 'd';
 		f->rebuild |= c == 'r';
 		f->json |= c == 'j';
+		f->look |= c == 'l';
 		if (c == 'h')
 			fputs(usage, stdout);
 		if (c == 'h')
@@ -437,7 +583,8 @@ static int parse(int argc, char **argv, struct fsck *f)
 			return 3;
 		}
 	}
-	if (optind + 1 != argc || strlen(argv[optind]) >= STELE_PATH_MAX - 64) {
+	if (optind + 1 != argc || (f->look && (f->deep || f->rebuild)) ||
+	    strlen(argv[optind]) >= STELE_PATH_MAX - 64) {
 		fputs(usage, stderr);
 		return 3;
 	}

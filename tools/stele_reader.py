@@ -8,7 +8,7 @@ Exit code 0: done; 2: usage; 4: no record here; 5: something does not check; 7: 
 """
 import argparse, functools, hashlib, os, re, struct, sys, tempfile
 
-PAGE, CELL, SHARD, RECORD, TOMB = 4096, 65536, 1, 3, 5
+PAGE, CELL, SHARD, RECORD, TOMB, NEWER = 4096, 65536, 1, 3, 5, ": a format newer than this reader; use a newer one"
 LINES = ("stele.dev/deposit/v1 cluster type object length tree layout pool depositor time after chain meta plain "
          "sm3 nonce").split()
 BROKEN = (ValueError, IndexError, KeyError, struct.error)  # bytes that check, and yet are no such structure
@@ -111,15 +111,15 @@ def open_disk(path):
     if page[:8] == b"STLSUPER" and checks(page[64:80], page):
         salt = page[64:80]
         if struct.unpack_from("<II", page, 8) != (1, 0):
-            raise Stop(5, path + ": a format newer than this reader")
+            raise Stop(5, path + NEWER)
     else:
         say("%s: the superblock does not check", path)
     for file, number in ((os.path.join(path, name), int(name[7:], 16)) for name in names):
         head, cycle = read(file, 0, PAGE), None
         if head[:4] == b"STLX" and checks(head[32:48], head):
             version, extent, cycle = struct.unpack_from("<III", head, 4)
-            if (version, extent) != (1, number) or salt not in (None, head[32:48]):
-                raise Stop(5, "%s: header of version %d, extent %08x, or another disk" % (file, version, extent))
+            if version > 1 or extent != number or salt not in (None, head[32:48]):
+                raise Stop(5, file + (NEWER if version > 1 else ": its header is of extent %08x or another disk" % extent))
             salt = head[32:48]
         else:
             say("%s: the header does not check", file)

@@ -335,6 +335,11 @@ Test(extent_format, a_newer_disk_is_refused_by_its_version, .init = init)
 	s.features = 1u << 31;
 	stele_superblock_encode(&s, page);
 	cr_assert_eq(stele_superblock_decode(page, &got), STELE_ERR_VERSION);
+	uint32_t version;
+	extent_encode(page);
+	cr_assert_not(stele_extent_head_newer(page, &version));
+	page[4]++; /* and its check does not hold: damaged, not newer */
+	cr_assert_not(stele_extent_head_newer(page, &version));
 }
 
 Test(extent_format, index_keys_order_and_come_back, .init = init)
