@@ -118,6 +118,20 @@ class LeftOvers(Case):
         self.assertEqual((r.code, r.err), (0, ""), str(r))
         self.assertEqual(self.read(self.old).code, 4)
 
+    def test_nor_do_they_hide_what_lies_behind_them(self):
+        """In a gap an old batch begins that reached beyond the next batch of this cycle."""
+        late, parts = b"written behind the gap", self.parts()
+        old = h.batch([h.record(self.old + bytes(2 * PAGE))], 50, (1, 1, 2 * PAGE))
+        self.assertEqual(len(old), 3 * PAGE)
+        parts[2 * PAGE] = old
+        parts[3 * PAGE] = h.batch([h.record(late)], 102, (1, 2, 3 * PAGE))
+        h.disk(self.disk, parts)
+        for data in (self.mine, late):
+            self.assertEqual(self.read(data).code, 0)
+        self.tool("stele-fsck", self.disk)
+        for data in (self.mine, late):
+            self.assertEqual(self.read(data).code, 0)
+
     def test_a_tombstone_of_this_cycle_counts(self):
         """So that the test above would see one that counts."""
         parts = self.parts()
