@@ -22,6 +22,7 @@ struct stele_index_counts {
 	uint64_t bytes;   /* of live entries and their cells */
 	uint64_t *live;   /* the same per extent, by its number */
 	uint32_t extents; /* entries in live */
+	uint64_t order;   /* of a copy: those taken later have more */
 };
 
 struct stele_index {

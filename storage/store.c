@@ -117,6 +117,7 @@ static enum stele_err open_all(struct stele_store *s, const struct stele_store_o
 	s->vol.salt = s->sb.salt;
 	s->vol.extent_len = s->sb.extent_len;
 	STELE_TRY(stele_store_recover(s));
+	stele_scrub_load(s);
 	s->sb.lsn_floor = s->durable_lsn;
 	s->sb.incarnation++; /* durable before anybody is served */
 	return superblock_save(s->env, s->vol.dir, &s->sb);
@@ -354,7 +355,7 @@ static void mark_done(struct stele_store *s, struct stele_store_job *job, bool r
 {
 	stele_fronts_forget(&s->fronts, &job->at.key);
 	if (ran && !job->err)
-		s->counts = job->counts;
+		stele_store_counted(s, &job->counts);
 }
 
 void stele_store_mark(struct stele_store *s, const struct stele_item_at *at, bool bad)
@@ -440,12 +441,19 @@ uint32_t stele_store_extents_max(const struct stele_store *s, bool reserve)
 	return n < STELE_EXTENTS_MAX ? (uint32_t)n : STELE_EXTENTS_MAX - 1;
 }
 
-struct stele_index_counts stele_store_counts(const struct stele_store *s)
+struct stele_index_counts stele_store_counts(struct stele_store *s)
 {
+	s->index.counts.order++;
 	struct stele_index_counts c = s->index.counts;
 	c.live = NULL;
 	c.extents = 0;
 	return c;
+}
+
+void stele_store_counted(struct stele_store *s, const struct stele_index_counts *c)
+{
+	if (c->order > s->counts.order)
+		s->counts = *c;
 }
 
 void stele_store_status(struct stele_store *s, struct stele_store_status *out)

@@ -197,12 +197,17 @@ void stele_store_digest(struct stele_store *store, struct stele_store_digest *d)
 
 /* ---- upkeep ---- */
 
-/* One scrub pass (N9): every live entry's CRCs; deep: every cell's SHA-256 against its row, rows
- * against the descriptor, padding and record metas too. Throttled to bytes_per_s (0: none).
- * Only one at a time: BUSY. Progress may be read at any time from the request. A victim whose kind is
- * STELE_ENTRY_FOOTER is damage outside any live entry, named in why: nothing is lost by it. */
+/* One scrub pass (N9): every live entry's CRCs and padding, in the order in which they lie on the disk; deep:
+ * every cell's SHA-256 against its row, rows against the descriptor, the texts of records and marks too.
+ * Throttled to bytes_per_s (0: none); gives way to reads and writes in any case.
+ * Only one at a time: BUSY. Progress may be read at any time from the request: of the bytes and entries
+ * gone through by this pass. A victim whose kind is STELE_ENTRY_FOOTER is damage outside any live entry,
+ * named in why: nothing is lost by it.
+ * resume: goes on where the last one of this kind (deep or not) with `resume` was when it was cancelled or the
+ * store closed, or begins; victims from before are listed as bad. Without it: from the beginning. */
 struct stele_store_scrub {
 	bool deep;
+	bool resume;
 	uint64_t bytes_per_s;
 	void (*victim)(struct stele_store_scrub *s, const struct stele_key *key, const char *why);
 	void (*cb)(struct stele_store_scrub *s);
@@ -214,6 +219,14 @@ struct stele_store_scrub {
 };
 void stele_store_scrub(struct stele_store *store, struct stele_store_scrub *s);
 void stele_store_scrub_cancel(struct stele_store *store);
+
+/* What is known of earlier scrubs; it outlives restarts, but not a lost index. A deep one counts as both. */
+struct stele_store_scrubbed {
+	int64_t finished; /* unix seconds, by the wall clock then; 0: never, or not known */
+	bool under_way;   /* one has begun that resume would go on with */
+};
+void stele_store_scrubbed(const struct stele_store *store, bool deep,
+			  struct stele_store_scrubbed *out);
 
 /* Marks a shard bad from outside (a reader's verified report was confirmed). */
 void stele_store_report_bad(struct stele_store *store, const struct stele_key *key);

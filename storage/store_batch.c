@@ -575,7 +575,7 @@ static void apply_done(struct stele_op *op)
 	enum stele_err err = op->result < 0 ? STELE_ERR_CANCELLED : s->apply_err;
 	job->list = NULL;
 	if (op->result >= 0)
-		s->counts = s->apply_counts;
+		stele_store_counted(s, &s->apply_counts);
 	if (err) { /* durable, but nobody could read it before the next start */
 		stele_fail(err, "%s", err == STELE_ERR_CANCELLED ? "cancelled" : s->apply_detail);
 		stele_store_index_failed(s, err);

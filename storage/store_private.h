@@ -1,6 +1,6 @@
 /*
  * The inside of a store, shared by store.c (its life), store_recover.c, store_write.c, store_read.c,
- * store_list.c and scrub.c. Nothing outside includes this.
+ * store_list.c, scrub.c and sweep.c. Nothing outside includes this.
  *
  * Threads. Everything here belongs to the loop, except: `vol` never changes; `extents` is guarded by
  * extents_lock where a worker looks a file up; `index` is changed under index_lock, and read by
@@ -53,6 +53,11 @@ struct stele_wreq;
 struct stele_rreq;
 struct stele_pend;
 struct stele_scrub_run;
+
+struct stele_scrub_memo { /* kept in the index */
+	uint32_t next;    /* the extent with which a sweep that has not ended goes on; 0: there is none */
+	int64_t finished; /* when the last one ended: wall clock, 0: not known */
+};
 
 #define STELE_PEND_BUCKETS 1024u
 #define STELE_READ_JOBS    8u
@@ -128,6 +133,7 @@ struct stele_store {
 	bool later_due;
 
 	struct stele_scrub_run *scrub;
+	struct stele_scrub_memo scrubbed[2]; /* by deep */
 	struct stele_store_job *jobs;
 };
 
@@ -144,7 +150,9 @@ STELE_MUST_USE enum stele_err stele_store_add_extent(struct stele_store *s, stru
 /* Thread: any. False: there is no such extent. */
 bool stele_store_extent_fd(struct stele_store *s, uint32_t id, int *fd, uint32_t *cycle);
 /* The counters as the mutator has them, without the per-extent ones. Under index_lock. */
-struct stele_index_counts stele_store_counts(const struct stele_store *s);
+struct stele_index_counts stele_store_counts(struct stele_store *s);
+/* The loop's copy becomes this one, unless it is later: workers end in any order. */
+void stele_store_counted(struct stele_store *s, const struct stele_index_counts *c);
 /* Remembers that an entry cannot be read, or that it can after all (unless it has moved meanwhile). */
 void stele_store_mark(struct stele_store *s, const struct stele_item_at *at, bool bad);
 /* How many extents may exist: for all, or for tombstones and reclaim too. */
@@ -190,6 +198,11 @@ STELE_MUST_USE enum stele_err stele_store_load_entry(struct stele_store *s,
                                                      const struct stele_item_at *at, uint8_t **buf,
                                                      struct stele_entry_head *head,
                                                      const uint8_t **meta);
+
+/* ---- scrub.c ---- */
+
+/* What the index remembers of scrubs. Blocks: at open. */
+void stele_scrub_load(struct stele_store *s);
 
 static inline bool stele_key_equal(const struct stele_key *a, const struct stele_key *b)
 {

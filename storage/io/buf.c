@@ -5,6 +5,8 @@
 #include <stdlib.h>
 #include <sys/mman.h>
 
+#define HUGE_PAGE ((size_t)2 << 20)
+
 struct stele_buf_pool {
 	uint32_t max;
 	uint32_t made;
@@ -82,4 +84,13 @@ void stele_buf_give(struct stele_buf *buf)
 uint32_t stele_buf_pool_free(const struct stele_buf_pool *pool)
 {
 	return pool->max - pool->made + pool->idle_n;
+}
+
+void *stele_large_alloc(size_t len)
+{
+	size_t whole = stele_round_up(len, HUGE_PAGE);
+	void *p = aligned_alloc(HUGE_PAGE, whole);
+	if (p)
+		(void)madvise(p, whole, MADV_HUGEPAGE); /* refused: it is slower, no more */
+	return p;
 }

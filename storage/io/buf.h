@@ -30,4 +30,9 @@ bool stele_buf_take(struct stele_buf_pool *pool, uint32_t n, struct stele_buf **
 void stele_buf_give(struct stele_buf *buf); /* accepts NULL */
 uint32_t stele_buf_pool_free(const struct stele_buf_pool *pool);
 
+/* Memory for large reads into one place: on huge pages where the system has them (O_DIRECT pins them one by
+ * one, and with pages of 4 KiB that costs as much as a CRC). NULL when there is none; release with free.
+ * Thread: any. */
+void *stele_large_alloc(size_t len);
+
 #endif

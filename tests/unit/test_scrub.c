@@ -1,11 +1,13 @@
 /*
  * Goal: scrub finds every flipped bit in anything that counts (headers, metas, cells, padding, footers),
- * names the victim, and until then and after no flipped byte is ever served; what is sound is not accused.
+ * names the victim, and until then and after no flipped byte is ever served; what is sound is not accused; what the
+ * index knows and the extents lack is named too; and a sweep goes on where it was after a restart.
  */
 #include <fcntl.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "storage/extent_format.h"
 #include "tests/unit/store_kit.h"
 
 #define BLOCKS  3u
@@ -282,4 +284,297 @@ Test(scrub, one_at_a_time_throttled_and_cancelled)
 	cr_assert_eq(first.err, STELE_ERR_CANCELLED);
 	cr_assert_eq(second.err, STELE_ERR_BUSY);
 	small_end(&s);
+}
+
+/* Longer than what is read at a time. */
+Test(scrub, finds_any_cell_of_a_long_shard)
+{
+	struct small s = {0};
+	struct kit *k = &s.k;
+	kit_env(k, true);
+	kit_dir(k);
+	kit_opts(k, false);
+	k->opts.extent_len = 16u << 20;
+	cr_assert_eq(stele_store_format(&k->opts, NULL), STELE_OK, "%s", stele_detail());
+	kit_open(k);
+	struct kit_block b;
+	struct found f;
+	kit_block_make(&b, "rep-2", 9000000, 5);
+	cr_assert_eq(kit_put(k, &b, 1, NULL), STELE_OK);
+	char path[200];
+	snprintf(path, sizeof(path), "%s/extent-00000001", k->dir);
+	s.fd = open(path, O_RDWR);
+	uint64_t len = 10u << 20;
+	uint8_t *all = malloc(len);
+	cr_assert_eq(pread(s.fd, all, len, 0), (ssize_t)len);
+	uint64_t first = (uint64_t)((uint8_t *)memmem(all, len, b.shard[1], 64) - all);
+	free(all);
+	for (uint32_t cell = 0; cell < b.cells; cell++) {
+		uint64_t off = first + (uint64_t)cell * STELE_CELL_LEN + kit_mix(cell) % 20000;
+		char name[32];
+		snprintf(name, sizeof(name), "cell %u fails", cell);
+		flip(&s, off, cell % 8);
+		scrub(k, cell % 2, &f);
+		cr_assert(f.entries == 1 && f.structure == 0 && strstr(f.why, name), "%s: %s", name,
+		          f.why);
+		flip(&s, off, cell % 8);
+	}
+	scrub(k, true, &f);
+	cr_assert(f.entries == 0 && f.structure == 0, "%s", f.why);
+	close(s.fd);
+	kit_block_free(&b);
+	kit_end(k);
+}
+
+/* ---- what the index knows and the extents lack ---- */
+
+Test(scrub, entries_of_a_batch_whose_head_is_gone_are_checked_to_the_last_cell)
+{
+	struct small s;
+	small_start(&s);
+	uint8_t *all = malloc(s.end);
+	cr_assert_eq(pread(s.fd, all, s.end, 0), (ssize_t)s.end);
+	uint64_t cells = (uint64_t)((uint8_t *)memmem(all, s.end, s.b[1].shard[1], 64) - all);
+	uint64_t head = cells / STELE_PAGE * STELE_PAGE;
+	while (memcmp(all + head, "STLB", 4) != 0)
+		head -= STELE_PAGE;
+	free(all);
+	struct found f;
+	flip(&s, head + 9, 1);
+	scrub(&s.k, false, &f);
+	cr_assert(f.structure == 1 && f.entries == 0, "they can still be read: %s", f.why);
+	flip(&s, cells + 66000, 3);
+	scrub(&s.k, false, &f);
+	cr_assert(f.structure == 1 && f.entries == 1 && f.last.kind == STELE_ENTRY_SHARD, "%s",
+	          f.why);
+	small_end(&s);
+}
+
+/* Moves a block's shard in the index to where another entry lies, and says whether it was there. */
+static bool misplace(struct small *s, const struct kit_block *b)
+{
+	char dir[200];
+	uint8_t k[STELE_INDEX_KEY_MAX], v[STELE_INDEX_VALUE];
+	size_t len;
+	struct stele_kv *kv;
+	struct stele_item_at at = {.key = kit_key(STELE_ENTRY_SHARD, &b->id, NULL, 1)};
+	snprintf(dir, sizeof(dir), "%s/index", s->k.dir);
+	cr_assert_eq(stele_kv_open(s->k.kv, s->k.world, dir, &kv), STELE_OK);
+	struct stele_kv_write w = {k, stele_index_key(STELE_INDEX_ENTRY, &at.key, k), v, sizeof(v)};
+	bool there = stele_kv_get(kv, k, w.key_len, v, sizeof(v), &len) == STELE_OK &&
+	             stele_index_value_decode(v, len, &at);
+	at.off += STELE_PAGE;
+	stele_index_value_encode(&at, v);
+	cr_assert_eq(stele_kv_write(kv, &w, 1), STELE_OK);
+	stele_kv_close(kv);
+	return there;
+}
+
+Test(scrub, names_an_entry_that_is_not_where_the_index_says)
+{
+	struct small s;
+	small_start(&s);
+	forget(&s); /* seals: what is open is applied again at every start */
+	kit_close(&s.k);
+	cr_assert(misplace(&s, &s.b[2]));
+	kit_open(&s.k);
+	struct found f;
+	scrub(&s.k, false, &f);
+	cr_assert(f.structure == 0 && f.entries == 1, "%s", f.why);
+	cr_assert(f.last.kind == STELE_ENTRY_SHARD && stele_hash_equal(&f.last.id, &s.b[2].id));
+	small_end(&s);
+}
+
+/* ---- going on ---- */
+
+#define MANY 8u
+
+struct large { /* a store of several extents, two or three shards in each */
+	struct kit k;
+	struct kit_block b[MANY];
+};
+
+static void large_start(struct large *l)
+{
+	kit_start(&l->k, true, false);
+	for (uint32_t i = 0; i < MANY; i++) {
+		kit_block_make(&l->b[i], "rep-2", 1400000, 100 + i);
+		cr_assert_eq(kit_put(&l->k, &l->b[i], 0, NULL), STELE_OK);
+	}
+	kit_settle(&l->k);
+}
+
+static void large_end(struct large *l)
+{
+	for (uint32_t i = 0; i < MANY; i++)
+		kit_block_free(&l->b[i]);
+	kit_end(&l->k);
+}
+
+/* In the middle of a block's first cell, wherever that is. */
+static void rot(struct large *l, uint32_t block)
+{
+	uint8_t *all = malloc(STELE_EXTENT_LEN_MIN);
+	for (uint32_t id = 1;; id++) {
+		char path[200];
+		snprintf(path, sizeof(path), "%s/extent-%08x", l->k.dir, id);
+		int fd = open(path, O_RDWR);
+		cr_assert_geq(fd, 0, "%s: the block is nowhere", path);
+		cr_assert_gt(pread(fd, all, STELE_EXTENT_LEN_MIN, 0), 0);
+		uint8_t *at = memmem(all, STELE_EXTENT_LEN_MIN, l->b[block].shard[0], 64);
+		uint8_t changed = at ? (uint8_t)(at[30000] ^ 4) : 0;
+		if (at)
+			cr_assert_eq(pwrite(fd, &changed, 1, at - all + 30000), 1);
+		close(fd);
+		if (at)
+			break;
+	}
+	free(all);
+}
+
+struct poll {
+	struct kit *k;
+	struct stele_op op;
+	const struct stele_store_scrub *s;
+};
+
+static void poll_cb(struct stele_op *op)
+{
+	struct poll *p = op->ctx;
+	if (p->s->bytes_done == 0) {
+		op->off += 1000000;
+		stele_env_submit(p->k->env, op);
+		return;
+	}
+	stele_store_scrub_cancel(p->k->store);
+	kit_woken(p->k);
+}
+
+/* Sweeps the first extent, which is one step; is then so slow that it is cancelled. */
+static void sweep_a_little(struct large *l, bool deep, bool resume)
+{
+	struct stele_store_scrub s = {
+	    .deep = deep, .resume = resume, .bytes_per_s = 1, .cb = kit_scrub_cb, .ctx = &l->k};
+	struct poll p = {.k = &l->k, .s = &s};
+	p.op = (struct stele_op){
+	    .kind = STELE_OP_TIMER, .off = stele_env_now(l->k.env), .cb = poll_cb, .ctx = &p};
+	l->k.waiting += 2;
+	stele_store_scrub(l->k.store, &s);
+	stele_env_submit(l->k.env, &p.op);
+	kit_run(&l->k);
+	cr_assert_eq(s.err, STELE_ERR_CANCELLED);
+	cr_assert(s.bytes_done > 0 && s.bytes_done < s.bytes_total);
+}
+
+static struct stele_store_scrub sweep(struct large *l, bool deep, bool resume)
+{
+	struct stele_store_scrub s = {.deep = deep, .resume = resume};
+	cr_assert_eq(kit_scrub(&l->k, &s), STELE_OK, "%s", s.detail);
+	kit_settle(&l->k);
+	return s;
+}
+
+static struct stele_store_scrubbed scrubbed(struct large *l, bool deep)
+{
+	struct stele_store_scrubbed done;
+	stele_store_scrubbed(l->k.store, deep, &done);
+	return done;
+}
+
+static void goes_on(bool deep)
+{
+	struct large l;
+	large_start(&l);
+	uint64_t all = sweep(&l, deep, false).bytes_total;
+	sweep_a_little(&l, deep, true);
+	cr_assert(scrubbed(&l, deep).under_way && !scrubbed(&l, !deep).under_way);
+	kit_close(&l.k);
+	rot(&l, 0);
+	rot(&l, MANY - 1);
+	kit_open(&l.k);
+	cr_assert(scrubbed(&l, deep).under_way, "it outlives a restart");
+	struct stele_store_scrub s = sweep(&l, deep, true);
+	cr_assert_eq(s.victims, 1, "the last block, and not what was swept before: %u",
+	             (unsigned)s.victims);
+	cr_assert(s.bytes_done < all && s.bytes_done == s.bytes_total && s.entries < MANY);
+	cr_assert_not(scrubbed(&l, deep).under_way);
+	s = sweep(&l, deep, true);
+	cr_assert(s.victims == 2 && s.bytes_done == all && s.entries == MANY,
+	          "the next one begins at the beginning");
+	large_end(&l);
+}
+
+Test(scrub, names_everything_of_an_extent_that_is_gone)
+{
+	struct large l;
+	large_start(&l);
+	kit_close(&l.k);
+	char path[200];
+	snprintf(path, sizeof(path), "%s/extent-00000001", l.k.dir);
+	cr_assert_eq(unlink(path), 0);
+	kit_open(&l.k);
+	struct stele_store_scrub s = sweep(&l, false, false);
+	cr_assert(s.victims == 2 && s.entries == MANY, "%u of %u", (unsigned)s.victims,
+	          (unsigned)s.entries);
+	struct stele_store_status st;
+	stele_store_status(l.k.store, &st);
+	cr_assert_eq(st.bad, 2);
+	large_end(&l);
+}
+
+Test(scrub, goes_on_after_a_restart)
+{
+	goes_on(false);
+}
+
+Test(scrub, goes_on_after_a_restart_when_deep)
+{
+	goes_on(true);
+}
+
+Test(scrub, begins_again_without_its_index)
+{
+	struct large l;
+	char dir[200];
+	large_start(&l);
+	sweep_a_little(&l, false, true);
+	kit_close(&l.k);
+	rot(&l, 0);
+	snprintf(dir, sizeof(dir), "%s/index", l.k.dir);
+	cr_assert_eq(stele_kv_destroy_dir(l.k.kv, l.k.world, dir), STELE_OK);
+	kit_open(&l.k);
+	cr_assert_not(scrubbed(&l, false).under_way);
+	cr_assert_eq(sweep(&l, false, true).victims, 1);
+	large_end(&l);
+}
+
+Test(scrub, one_that_is_asked_for_begins_at_the_beginning_and_leaves_the_other_alone)
+{
+	struct large l;
+	large_start(&l);
+	sweep_a_little(&l, false, false);
+	cr_assert_not(scrubbed(&l, false).under_way, "nobody is to go on with it");
+	sweep_a_little(&l, false, true);
+	rot(&l, 0);
+	sweep_a_little(&l, false, false);
+	cr_assert(scrubbed(&l, false).under_way, "it was cancelled: the other goes on");
+	cr_assert_eq(sweep(&l, false, false).victims, 1);
+	cr_assert_not(scrubbed(&l, false).under_way, "it has seen everything");
+	large_end(&l);
+}
+
+Test(scrub, when_the_last_one_ended_is_known_after_a_restart)
+{
+	struct large l;
+	large_start(&l);
+	cr_assert(scrubbed(&l, false).finished == 0 && scrubbed(&l, true).finished == 0);
+	int64_t before = stele_env_wall(l.k.env);
+	(void)sweep(&l, false, false);
+	cr_assert(scrubbed(&l, false).finished >= before && scrubbed(&l, true).finished == 0);
+	(void)sweep(&l, true, true);
+	int64_t then = scrubbed(&l, true).finished;
+	cr_assert(then >= before && scrubbed(&l, false).finished == then, "deep is both");
+	kit_reopen(&l.k);
+	cr_assert(scrubbed(&l, true).finished == then && scrubbed(&l, false).finished == then);
+	large_end(&l);
 }
