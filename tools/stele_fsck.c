@@ -215,8 +215,23 @@ static enum stele_err look_inside(struct fsck *f, const struct stele_volume *v,
 	return err;
 }
 
+/* A start makes a file whole again that was cut, and finds what is gone with it only if the index knows of it. */
+static enum stele_err look_at_length(struct fsck *f, const struct stele_volume *v, uint32_t id)
+{
+	char path[STELE_PATH_MAX], why[STELE_DETAIL_MAX];
+	struct stele_stat st;
+	STELE_TRY(stele_file_stat(v->env, stele_extent_path(v, id, path), &st));
+	if (st.size == v->extent_len)
+		return STELE_OK;
+	snprintf(why, sizeof(why), "extent %08x: the file has %llu bytes, not %llu", id,
+	         (unsigned long long)st.size, (unsigned long long)v->extent_len);
+	found(f, "extent", NULL, why);
+	return STELE_OK;
+}
+
 static enum stele_err look_at_extent(struct fsck *f, const struct stele_volume *v, uint32_t id)
 {
+	STELE_TRY(look_at_length(f, v, id));
 	struct stele_extent x;
 	enum stele_err err = stele_extent_open(v, id, &x);
 	if (err == STELE_ERR_CORRUPT)
@@ -230,6 +245,11 @@ static enum stele_err look_at_extent(struct fsck *f, const struct stele_volume *
 	}
 	if (f->look)
 		err = look_inside(f, v, &x);
+	if (err == STELE_ERR_CORRUPT) { /* it ends early, and that was said */
+		stele_wrap(err, "extent %08x", id);
+		found_detail(f, "extent");
+		err = STELE_OK;
+	}
 	f->status.extents++;
 	stele_extent_close(v, &x);
 	return err;
@@ -239,11 +259,15 @@ static enum stele_err look_at_extent(struct fsck *f, const struct stele_volume *
 static enum stele_err look(struct fsck *f, bool *go_on)
 {
 	struct stele_list names = {0};
-	STELE_TRY(stele_file_list(f->env, f->dir, &names));
+	enum stele_err err = stele_file_list(f->env, f->dir, &names);
+	if (err == STELE_ERR_NOT_FOUND)
+		return stele_wrap(STELE_ERR_USAGE, "there is no such disk");
+	if (err)
+		return err;
 	uint32_t extents = 0, id;
 	for (size_t i = 0; i < names.n; i++)
 		extents += stele_extent_name(names.name[i], &id);
-	enum stele_err err = look_at_superblock(f);
+	err = look_at_superblock(f);
 	*go_on = err == STELE_OK;
 	if (err == STELE_ERR_NOT_FOUND && extents == 0)
 		err = stele_fail(STELE_ERR_USAGE, "%.400s: there is no store", f->dir);
@@ -604,8 +628,6 @@ int main(int argc, char **argv)
 	                              : stele_fail(STELE_ERR_NOMEM, "out of memory");
 	if (!err)
 		err = check(&f);
-	if (err == STELE_ERR_NOT_FOUND)
-		err = stele_wrap(STELE_ERR_USAGE, "there is no such disk");
 	code = report(&f, err);
 	if (f.world)
 		stele_kv_world_destroy(f.world);

@@ -260,6 +260,28 @@ class Look(Case):
         r = self.tool("stele-fsck", "--look", self.disk, code=5)
         self.assertIn("5 entries in 1 extents, dead and alive: 2 damaged", r.out)
 
+    def test_a_file_that_was_cut(self):
+        """It is named, by a look and by the whole check alike, and the others are looked at all the same."""
+        end = self.make()
+        parts = {0: h.header(2, 1, 9), PAGE: h.batch([h.record(b"other")], 9, (2, 1, PAGE))}
+        h.disk(self.disk, parts, extent=2)
+        for size, entries in ((end, 6), (PAGE + 100, 1), (0, 1)):
+            os.truncate(os.path.join(self.disk, "extent-00000001"), size)
+            found = self.look(5)
+            self.assertIn("extent 00000001: the file has %d bytes, not %d" % (size, h.EXTENT_LEN),
+                          [d["why"] for d in found["damage"]])
+            self.assertEqual((found["entries_read"], found["extents"]), (entries, 2), found)
+        self.make()
+        os.truncate(os.path.join(self.disk, "extent-00000001"), end)
+        self.assertIn("the file has %d bytes" % end, self.tool("stele-fsck", self.disk, code=5).out)
+
+    def test_a_name_that_leads_nowhere(self):
+        self.make()
+        os.symlink("/nonexistent/x", os.path.join(self.disk, "extent-00000003"))
+        r = self.tool("stele-fsck", self.disk, code=1)
+        self.assertIn("extent-00000003: No such file", r.err)
+        self.assertIn("there is no such disk", self.tool("stele-fsck", self.disk + "x", code=2).err)
+
     def test_usage(self):
         self.make()
         self.tool("stele-fsck", "--look", "--deep", self.disk, code=2)
