@@ -13,7 +13,6 @@
 
 #define BUFS_DEFAULT  128u
 #define HEAL_DEFAULT  (30ull * 1000 * 1000 * 1000)
-#define SCRUB_DEFAULT (8u << 20)
 
 struct stele_node {
 	struct stele_node_opts opts;
@@ -154,9 +153,8 @@ static enum stele_err open_parts(struct stele_node *node)
 	    .log_ctx = o->log_ctx,
 	};
 	STELE_TRY(stele_repair_create(&repair, &node->repair));
-	STELE_TRY(stele_scrubs_create(o->env, node->slots,
-	                              o->scrub_bytes_per_s ? o->scrub_bytes_per_s : SCRUB_DEFAULT,
-	                              o->log, o->log_ctx, &node->scrubs));
+	STELE_TRY(stele_scrubs_create(o->env, node->slots, o->scrub_bytes_per_s, o->log, o->log_ctx,
+	                              &node->scrubs));
 	STELE_TRY(stele_collect_create(o->env, node->peers, node->slots, o->log, o->log_ctx,
 	                               &node->collect));
 	struct stele_server_opts server = {

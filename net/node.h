@@ -32,7 +32,7 @@ struct stele_node_opts {
 	uint64_t capacity;       /* per disk; 0: what the file system has */
 	uint32_t bufs;           /* 1 MiB buffers; 0: 128 */
 	uint64_t heal_ns;        /* between rounds of self-healing; 0: 30 s */
-	uint64_t scrub_bytes_per_s; /* of a scrub that nobody asked for; 0: 8 MiB/s */
+	uint64_t scrub_bytes_per_s; /* of a scrub that nobody asked for; 0: 8 MiB/s, or what a large disk takes */
 	void (*log)(void *ctx, const char *line); /* one line per event worth an operator's eye */
 	void *log_ctx;
 };

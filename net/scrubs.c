@@ -1,5 +1,8 @@
-/* Runs the slots' scrubs: on a timer, or because somebody asked. What a scrub reads and checks is
- * the store's. */
+/*
+ * Runs the slots' scrubs: on a timer, or because somebody asked. What a scrub reads and checks is the store's,
+ * which also remembers when the last one ended and how far one has come that was cut off: a node that is
+ * restarted every day completes its weekly sweep all the same. The wall clock says when one is due, and nothing else.
+ */
 #include "net/scrubs.h"
 
 #include <assert.h>
@@ -7,17 +10,24 @@
 #include <stdlib.h>
 
 #define SECOND 1000000000ull
-#define WEEK   (7 * 24 * 3600 * SECOND)
-#define MONTH  (30 * 24 * 3600 * SECOND)
+#define HOUR   (3600 * SECOND)
 #define LOOK   (60 * SECOND) /* between looks at what is due */
+#define RATE   (8u << 20)    /* bytes per second, at least */
+
+/* By the wall clock, seconds. */
+#define DAY_S   (24 * 3600)
+#define WEEK_S  (7 * DAY_S)
+#define MONTH_S (30 * DAY_S)
 
 struct sweep { /* of one slot */
 	struct stele_scrubs *all;
 	uint16_t slot;
 	struct stele_store_scrub scrub;
 	bool running;
-	bool again; /* start a full-speed one when the one under way has ended */
-	uint64_t due, due_deep;
+	bool again;          /* start a full-speed one when the one under way has ended */
+	uint64_t first;      /* when nothing is known of an earlier one; uptime */
+	uint64_t not_before; /* after a failure; uptime */
+	int64_t early_s;     /* how long before the period is over one is due */
 };
 
 struct stele_scrubs {
@@ -58,7 +68,7 @@ static void victim_found(struct stele_store_scrub *scrub, const struct stele_key
 		s->log(s->log_ctx, line);
 }
 
-static void sweep_start(struct sweep *w, bool deep, uint64_t bytes_per_s);
+static void sweep_start(struct sweep *w, bool deep, bool background);
 
 static bool any_running(const struct stele_scrubs *s)
 {
@@ -85,29 +95,39 @@ static void swept(struct stele_store_scrub *scrub)
 	s->passes++;
 	s->entries += scrub->entries;
 	s->bytes += scrub->bytes_done;
-	if (scrub->err != STELE_OK && scrub->err != STELE_ERR_CANCELLED)
+	if (scrub->err != STELE_OK && scrub->err != STELE_ERR_CANCELLED) {
 		snprintf(s->last_failure, sizeof(s->last_failure), "slot %u: %s", w->slot,
 		         scrub->detail);
+		w->not_before = stele_env_now(s->env) + HOUR;
+	}
 	if (w->again && !s->closing) {
 		w->again = false;
-		sweep_start(w, s->deep, 0);
+		sweep_start(w, s->deep, false);
 	} else if (!any_running(s)) {
 		s->asked = false;
 	}
 	maybe_closed(s);
 }
 
-static void sweep_start(struct sweep *w, bool deep, uint64_t bytes_per_s)
+/* As it was set; else so that a large disk too is through in half of the period. */
+static uint64_t rate(const struct stele_scrubs *s, struct stele_store *store, bool deep)
+{
+	struct stele_store_status st;
+	if (s->bytes_per_s)
+		return s->bytes_per_s;
+	stele_store_status(store, &st);
+	uint64_t needed = st.used / (uint64_t)((deep ? MONTH_S : WEEK_S) / 2);
+	return needed > RATE ? needed : RATE;
+}
+
+static void sweep_start(struct sweep *w, bool deep, bool background)
 {
 	struct stele_store *store = stele_slots_store(w->all->slots, w->slot);
-	uint64_t now = stele_env_now(w->all->env);
-	w->due = now + WEEK;
-	if (deep)
-		w->due_deep = now + MONTH;
 	w->running = true;
 	w->scrub = (struct stele_store_scrub){
 	    .deep = deep,
-	    .bytes_per_s = bytes_per_s,
+	    .resume = background,
+	    .bytes_per_s = background ? rate(w->all, store, deep) : 0,
 	    .victim = victim_found,
 	    .cb = swept,
 	    .ctx = w,
@@ -133,11 +153,35 @@ enum stele_err stele_scrubs_start(struct stele_scrubs *s, bool deep)
 			w->again = true;
 			stele_store_scrub_cancel(store);
 		} else {
-			sweep_start(w, deep, 0);
+			sweep_start(w, deep, false);
 		}
 	}
 	s->asked = any_running(s);
 	return STELE_OK;
+}
+
+/* One that was cut off goes on at once. A wall clock that has gone back by more than a day is not believed. */
+static bool is_due(const struct sweep *w, struct stele_store *store, bool deep)
+{
+	struct stele_store_scrubbed last;
+	stele_store_scrubbed(store, deep, &last);
+	if (last.under_way)
+		return true;
+	if (!last.finished)
+		return stele_env_now(w->all->env) >= w->first;
+	int64_t age = stele_env_wall(w->all->env) - last.finished;
+	return age < -DAY_S || age + w->early_s >= (deep ? MONTH_S : WEEK_S);
+}
+
+static void look(struct sweep *w)
+{
+	struct stele_store *store = stele_slots_store(w->all->slots, w->slot);
+	if (!store || w->running || stele_env_now(w->all->env) < w->not_before)
+		return;
+	if (is_due(w, store, true)) /* that is both */
+		sweep_start(w, true, true);
+	else if (is_due(w, store, false))
+		sweep_start(w, false, true);
 }
 
 static void tick(struct stele_op *op)
@@ -147,13 +191,9 @@ static void tick(struct stele_op *op)
 		maybe_closed(s);
 		return;
 	}
-	uint64_t now = stele_env_now(s->env);
-	for (uint32_t i = 0; i < stele_slots_n(s->slots); i++) {
-		struct sweep *w = &s->sweep[i];
-		if (stele_slots_store(s->slots, i) && !w->running && now >= w->due)
-			sweep_start(w, now >= w->due_deep, s->bytes_per_s);
-	}
-	s->timer.off = now + LOOK;
+	for (uint32_t i = 0; i < stele_slots_n(s->slots); i++)
+		look(&s->sweep[i]);
+	s->timer.off = stele_env_now(s->env) + LOOK;
 	stele_env_submit(s->env, &s->timer);
 }
 
@@ -173,9 +213,9 @@ enum stele_err stele_scrubs_create(struct stele_env *env, struct stele_slots *sl
 	for (uint32_t i = 0; i < STELE_SLOTS_MAX; i++) {
 		s->sweep[i].all = s;
 		s->sweep[i].slot = (uint16_t)i;
-		/* Spread, so that a node's restart does not line its disks up. */
-		s->sweep[i].due = now + stele_env_random_u64(env) % WEEK;
-		s->sweep[i].due_deep = now + stele_env_random_u64(env) % MONTH;
+		/* Spread, so that a node's restart does not line its disks up, nor a site's first day. */
+		s->sweep[i].first = now + stele_env_random_u64(env) % HOUR;
+		s->sweep[i].early_s = (int64_t)(stele_env_random_u64(env) % DAY_S);
 	}
 	*out = s;
 	return STELE_OK;

@@ -1,6 +1,7 @@
 /*
- * Scrubs of a node's slots (DESIGN N9): on by default in the background (CRC sweep weekly, deep monthly, by uptime),
- * and at once when asked. Victims are kept by name until the next scrub of their slot; the store lists them as
+ * Scrubs of a node's slots (DESIGN N9): on by default in the background (CRC sweep weekly, deep monthly; one that a
+ * restart cuts off goes on afterwards; a disk of which nothing is known is swept deep within the hour), and at once,
+ * from the beginning, when asked. Victims are kept by name until the next scrub of their slot; the store lists them as
  * bad, so the next round of repair replaces them. One loop.
  */
 #ifndef NET_SCRUBS_H
@@ -28,6 +29,7 @@ struct stele_scrubs_status {
 	uint32_t nvictims;
 };
 
+/* bytes_per_s: of the background scrubs, per slot; 0: 8 MiB, or what it takes to be through in half of the time. */
 STELE_MUST_USE enum stele_err stele_scrubs_create(struct stele_env *env, struct stele_slots *slots,
 						  uint64_t bytes_per_s,
 						  void (*log)(void *ctx, const char *line),
