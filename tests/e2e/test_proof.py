@@ -7,7 +7,7 @@ import os
 import random
 import sys
 
-from cluster import BIN, Case, blob, main, run, sha256
+from cluster import BIN, Case, Cluster, blob, main, run, sha256
 
 STELE = os.path.join(BIN, "stele")
 VERIFY_PY = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..", "tools", "stele_verify.py")
@@ -153,11 +153,17 @@ class Proofs(Case):
         self.ok(c.put(c.file("f", blob(100))))
         self.ok(c.stele("anchor", "now"))
         self.ok(c.put(c.file("g", blob(200))))
+        other = Cluster(1, "rep-1")
+        self.addCleanup(other.down)
+        self.ok(other.put(other.file("f", blob(100))))
+        self.ok(other.stele("anchor", "now"))
         for name in ("log.head", "anchors.local"):
             path = os.path.join(c.path, name)
             with open(path, "rb") as f:
                 kept = f.read()
-            for bad in (b"", b"garbage\n" * 20, kept[:len(kept) // 2], bytes([kept[0] ^ 1]) + kept[1:], None):
+            with open(os.path.join(other.path, name), "rb") as f:
+                others = f.read()
+            for bad in (b"", b"garbage\n" * 20, kept[:len(kept) // 2], bytes([kept[0] ^ 1]) + kept[1:], others, None):
                 if bad is None:
                     os.unlink(path)
                 else:
