@@ -92,6 +92,10 @@ for f in "${evidence[@]}"; do
 	run put "$f"
 done
 run anchor now
+for _ in $(seq 100); do # new disks are not in full service before each has heard of all others
+	"$stele" status --json | grep -q '"refilling"' || break
+	sleep 0.1
+done
 
 chapter "3. Two nodes die"
 margin_before=$("$stele" status --json | field margin)
