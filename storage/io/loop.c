@@ -179,12 +179,8 @@ void stele_loop_ready(struct stele_loop *loop, struct stele_op *op, int64_t resu
 	stele_op_list_push(&loop->ready, op);
 }
 
-/* Under lock. */
 static void wake(struct stele_loop *loop)
 {
-	if (loop->woken)
-		return;
-	loop->woken = true;
 	uint64_t one = 1;
 	ssize_t n = write(loop->wake_fd, &one, sizeof(one));
 	assert(n == sizeof(one)); /* the counter cannot be full */
@@ -195,8 +191,11 @@ void stele_loop_done(struct stele_loop *loop, struct stele_op *op)
 {
 	pthread_mutex_lock(&loop->lock);
 	stele_op_list_push(&loop->done, op);
-	wake(loop);
+	bool asleep = !loop->woken;
+	loop->woken = true;
 	pthread_mutex_unlock(&loop->lock);
+	if (asleep) /* without the lock, which the loop wants next; workers end before the loop does */
+		wake(loop);
 }
 
 void stele_loop_post(struct stele_env *env, struct stele_msg *msg)
@@ -206,7 +205,9 @@ void stele_loop_post(struct stele_env *env, struct stele_msg *msg)
 	msg->next = NULL;
 	*loop->msg_tail = msg;
 	loop->msg_tail = &msg->next;
-	wake(loop);
+	if (!loop->woken) /* under the lock: whoever posts may outlive the loop */
+		wake(loop);
+	loop->woken = true;
 	pthread_mutex_unlock(&loop->lock);
 }
 

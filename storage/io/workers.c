@@ -112,8 +112,8 @@ void stele_workers_add(struct stele_workers *w, struct stele_op *op)
 	/* A failure to start one more is not an error: those that run will get to it. */
 	if (w->queued > w->idle && w->threads_n < w->threads_max)
 		(void)start_thread(w);
-	pthread_cond_signal(&w->wake);
 	pthread_mutex_unlock(&w->lock);
+	pthread_cond_signal(&w->wake); /* after the lock, which the thread that wakes wants next */
 }
 
 bool stele_workers_remove(struct stele_workers *w, struct stele_op *op)
