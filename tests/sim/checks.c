@@ -48,6 +48,8 @@ static struct health_sum health_of_all(struct life *l)
 {
 	struct health_sum s = {.l = l, .margin = 127};
 	for (uint32_t i = 0; i < LIFE_NODES; i++) {
+		if (!world_up(&l->w, i))
+			continue;
 		s.node = i;
 		s.health = (struct stele_health){.cb = health_add, .ctx = &s};
 		s.over = false;
@@ -282,6 +284,96 @@ void life_check_collected(struct life *l)
 		life_broke(l, "%u leftovers are not collected, one is %s", left, what);
 }
 
+/* ---- status, against what is there ---- */
+
+/* As many of a block's shards as can be told to lie on a disk of their own each: by Hall's theorem,
+ * over all sets of shards. */
+static uint32_t apart(const uint32_t on[LIFE_K + LIFE_T])
+{
+	uint32_t present = 0, most = 0;
+	for (uint32_t i = 0; i < LIFE_K + LIFE_T; i++)
+		present += on[i] != 0;
+	for (uint32_t set = 0; set < 1u << (LIFE_K + LIFE_T); set++) {
+		uint32_t disks = 0, shards = 0;
+		for (uint32_t i = 0; i < LIFE_K + LIFE_T; i++)
+			if (set >> i & 1 && on[i]) {
+				disks |= on[i];
+				shards++;
+			}
+		uint32_t n = (uint32_t)__builtin_popcount(disks);
+		if (shards > n && shards - n > most)
+			most = shards - n;
+	}
+	return present - most;
+}
+
+static void add_thing(struct health_sum *s, int margin, bool degraded)
+{
+	s->things++;
+	s->degraded += degraded;
+	if (margin < s->margin)
+		s->margin = margin;
+}
+
+/* The block, or the record or mark, whose entries are [from, to) of sorted contents. */
+static void count_thing(struct health_sum *s, const struct contents *c, uint32_t from, uint32_t to)
+{
+	uint32_t on[LIFE_K + LIFE_T] = {0}, holders = 0, indexes = 0;
+	uint8_t kind = c->v[from].key.kind;
+	bool referenced = false;
+	for (uint32_t i = from; i < to; i++) {
+		const struct entry *e = &c->v[i];
+		if (e->bad)
+			continue;
+		referenced |= e->key.kind == STELE_ENTRY_REF;
+		holders++;
+		if (e->key.kind == STELE_ENTRY_SHARD)
+			on[e->key.index] |= 1u << e->node;
+	}
+	if (c->v[from].key.pool == STELE_POOL_RECORD) {
+		if (kind != STELE_ENTRY_REFUSE && holders > 0)
+			add_thing(s, (int)holders - 1, holders < LIFE_T + 1);
+		return;
+	}
+	for (uint32_t i = 0; i < LIFE_K + LIFE_T; i++)
+		indexes += on[i] != 0;
+	int margin = (int)apart(on) - (int)LIFE_K;
+	if (margin < 0)
+		margin = indexes >= LIFE_K ? 0 : -1;
+	if (referenced)
+		add_thing(s, margin, apart(on) < LIFE_K + LIFE_T);
+}
+
+static bool same_thing(const struct entry *a, const struct entry *b)
+{
+	bool entries = a->key.pool == STELE_POOL_RECORD;
+	return a->key.pool == b->key.pool && stele_hash_equal(&a->key.id, &b->key.id) &&
+	       (!entries ||
+	        (a->key.kind == b->key.kind && stele_hash_equal(&a->key.sub, &b->key.sub)));
+}
+
+/* Nothing is under way, and every reference's record is there. */
+static void check_status(struct life *l)
+{
+	struct health_sum want = {.margin = 127}, have = health_of_all(l);
+	struct contents c = read_everything(l);
+	qsort(c.v, c.n, sizeof(*c.v), entry_cmp);
+	for (uint32_t from = 0, to; from < c.n; from = to) {
+		for (to = from + 1; to < c.n && same_thing(&c.v[from], &c.v[to]);)
+			to++;
+		count_thing(&want, &c, from, to);
+	}
+	free(c.v);
+	if (have.things != want.things || have.degraded != want.degraded ||
+	    have.margin != want.margin)
+		life_broke(l,
+		           "status says %" PRIu64 " of %" PRIu64
+		           " things are degraded, margin %d; there are %" PRIu64 " of %" PRIu64
+		           ", margin %d",
+		           have.degraded, have.things, have.margin, want.degraded, want.things,
+		           want.margin);
+}
+
 /* ---- margins, tried ---- */
 
 void life_check_margins(struct life *l)
@@ -293,6 +385,7 @@ void life_check_margins(struct life *l)
 		life_goes_away(l, gone[i]);
 		world_stop_node(&l->w, gone[i], life_random(l, 2));
 	}
+	check_status(l); /* right after a kill */
 	life_read_all(l);
 	for (uint32_t i = 0; i < 2; i++) {
 		if (!world_start_node(&l->w, gone[i]))

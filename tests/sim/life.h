@@ -10,7 +10,8 @@
 #include "tests/sim/world.h"
 
 #define LIFE_NODES         8u
-#define LIFE_T             2u /* of rs-4-2 */
+#define LIFE_K             4u /* of rs-4-2 */
+#define LIFE_T             2u
 #define LIFE_OBJECTS       64u
 #define LIFE_PROMISES      64u
 #define LIFE_OPS           6u
