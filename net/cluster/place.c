@@ -198,11 +198,11 @@ static enum stele_err moves(const struct stele_map *next, const char *fmt, ...)
 	va_start(ap, fmt);
 	vsnprintf(what, sizeof(what), fmt, ap);
 	va_end(ap);
-	return stele_fail(STELE_ERR_REFUSED,
-	                  "the map of epoch %llu.%llu would move data, which this version cannot "
-	                  "do: %s; sign a map that leaves pools, disks, weights and hosts as they are",
-	                  (unsigned long long)next->root_epoch,
-	                  (unsigned long long)next->state_epoch, what);
+	return stele_fail(
+	    STELE_ERR_REFUSED,
+	    "the map of epoch %llu.%llu would move data, which this version cannot "
+	    "do: %s; sign a map that leaves pools, disks, weights and hosts as they are",
+	    (unsigned long long)next->root_epoch, (unsigned long long)next->state_epoch, what);
 }
 
 /* All that windows follow from, but for a pool's own settings. */
@@ -263,8 +263,8 @@ static enum stele_err same_windows(const struct stele_map *held, const struct st
 			             gone ? gone->slot : come->slot);
 		for (uint32_t i = 0; i < a.n; i++)
 			if (!same_disk(a.disk[i], b.disk[i]))
-				return moves(next, "group %u of pool %s would be in another order", pg,
-				             was->name);
+				return moves(next, "group %u of pool %s would be in another order",
+				             pg, was->name);
 	}
 	return STELE_OK;
 }

@@ -10,22 +10,12 @@
 
 #include "net/repair/ask.h"
 #include "net/repair/look.h"
-#include "net/repair/suspects.h"
+#include "net/repair/search.h"
 #include "storage/extent_format.h"
 
 #define SECOND      1000000000ull
 #define PASS_MAX_NS (3600 * SECOND)
-#define PAGE_ITEMS  1024u
 #define LIST_LEN    65536u
-#define BESIDE_MAX  4u /* shards of one block on one disk that are seen in a pass */
-
-struct stele_block_seen { /* the block whose entries are being read, of one slot and pool */
-	struct stele_hash id;
-	struct stele_key shard[BESIDE_MAX];
-	uint64_t shard_bytes;
-	uint32_t nshards;
-	bool referenced;
-};
 
 struct stele_collect {
 	struct stele_env *env;
@@ -43,16 +33,9 @@ struct stele_collect {
 	struct stele_verdicts *verdicts;
 	struct stele_uuid *uuid; /* of each disk of the map when it was last seen */
 	uint32_t nuuids;
-	uint64_t
-	    settled[STELE_SLOTS_MAX]; /* references born up to this LSN live, or are suspects */
 	/* the pass */
 	struct stele_roll roll;
-	uint32_t slot, pool_at;
-	uint64_t lsn[STELE_SLOTS_MAX]; /* when it began */
-	bool complete[STELE_SLOTS_MAX];
-	struct stele_store_list list;
-	uint32_t item; /* of the page */
-	struct stele_block_seen block;
+	struct stele_search search;
 	/* judging */
 	uint32_t at; /* the suspect */
 	struct stele_look look;
@@ -64,9 +47,6 @@ struct stele_collect {
 	struct stele_item write_item;
 };
 
-static void list_page(struct stele_collect *c, bool metas);
-static void read_page(struct stele_collect *c);
-static void scan(struct stele_collect *c);
 static void judge(struct stele_collect *c);
 static void pass_end(struct stele_collect *c);
 
@@ -80,168 +60,6 @@ static void look(struct stele_collect *c, const struct stele_hash *deposit,
 	                              .cb = cb,
 	                              .ctx = c};
 	stele_look_start(&c->look);
-}
-
-/* ---- reading a page ---- */
-
-/* A reference without a shard beside it is a block too: what is known of one says nothing of the
- * next. */
-static void block_end(struct stele_collect *c)
-{
-	const struct stele_block_seen *b = &c->block;
-	for (uint32_t i = 0; i < b->nshards && !b->referenced; i++) {
-		struct stele_suspect s = {.key = b->shard[i],
-		                          .slot = (uint16_t)c->slot,
-		                          .bytes = b->shard_bytes,
-		                          .since = stele_env_now(c->env),
-		                          .seen = c->st.passes + 1};
-		stele_suspects_see(&c->suspects, &s);
-	}
-	c->block = (struct stele_block_seen){0};
-}
-
-/* References that were settled earlier, and those of deposits known to live, need no look; one that
- * could not be read and now can be does. */
-static bool needs_look(const struct stele_collect *c, const struct stele_listed *it)
-{
-	if (it->key.kind != STELE_ENTRY_REF || it->bad ||
-	    stele_verdicts_get(c->verdicts, &it->key.sub) == STELE_VERDICT_LIVE)
-		return false;
-	const struct stele_suspect *known =
-	    stele_suspects_find(&c->suspects, (uint16_t)c->slot, &it->key);
-	return known ? known->bad : it->lsn > c->settled[c->slot];
-}
-
-static void suspect_ref(struct stele_collect *c, const struct stele_listed *it)
-{
-	struct stele_suspect s = {.key = it->key,
-	                          .slot = (uint16_t)c->slot,
-	                          .since = stele_env_now(c->env),
-	                          .seen = c->st.passes + 1};
-	struct stele_suspect *x = stele_suspects_see(&c->suspects, &s);
-	if (!x)
-		return;
-	x->bad = it->bad;
-	x->deposit = it->key.sub; /* of a bad one, 12 bytes of it */
-	if (!it->bad)
-		memcpy(x->object.b, it->meta, STELE_HASH_LEN);
-}
-
-static void looked_at_ref(struct stele_look *l)
-{
-	struct stele_collect *c = l->ctx;
-	stele_verdicts_learn(c->verdicts, &l->deposit, l->verdict);
-	if (l->verdict != STELE_VERDICT_LIVE)
-		suspect_ref(c, &c->list.item[c->item]);
-	c->item++;
-	read_page(c);
-}
-
-static void page_end(struct stele_collect *c)
-{
-	bool more = c->list.err == STELE_OK && c->list.more && c->list.n > 0;
-	struct stele_key after = more ? c->list.item[c->list.n - 1].key : (struct stele_key){0};
-	if (c->list.err != STELE_OK)
-		c->complete[c->slot] = false;
-	stele_store_list_finish(&c->list);
-	c->list = (struct stele_store_list){.after = after};
-	if (!more) {
-		block_end(c);
-		c->pool_at++;
-	}
-	scan(c);
-}
-
-static void note_shard(struct stele_collect *c, const struct stele_listed *it)
-{
-	struct stele_block_seen *b = &c->block;
-	if (b->nshards < BESIDE_MAX)
-		b->shard[b->nshards++] = it->key;
-	b->shard_bytes = it->data_len;
-}
-
-/* From c->item on; a look interrupts, and its end goes on here. */
-static void read_page(struct stele_collect *c)
-{
-	for (; c->item < c->list.n && !c->closing; c->item++) {
-		const struct stele_listed *it = &c->list.item[c->item];
-		struct stele_suspect *known;
-		if (!stele_hash_equal(&c->block.id, &it->key.id)) {
-			block_end(c);
-			c->block.id = it->key.id;
-		}
-		if (it->key.kind == STELE_ENTRY_SHARD) {
-			note_shard(c, it);
-			continue;
-		}
-		if (it->bad)
-			continue; /* it is a suspect already, and until it is good again none of these */
-		c->block.referenced = true;
-		if (needs_look(c, it) && it->meta_len == STELE_HASH_LEN) {
-			struct stele_hash object;
-			memcpy(object.b, it->meta, STELE_HASH_LEN);
-			look(c, &it->key.sub, &object, looked_at_ref);
-			return;
-		}
-		known = stele_suspects_find(&c->suspects, (uint16_t)c->slot, &it->key);
-		if (known && !known->bad)
-			known->seen = c->st.passes + 1;
-	}
-	page_end(c);
-}
-
-static void listed(struct stele_store_list *l)
-{
-	struct stele_collect *c = l->ctx;
-	bool metas = l->want_meta;
-	for (uint32_t i = 0; i < l->n && l->err == STELE_OK && !metas; i++)
-		if (l->item[i].bad && l->item[i].key.kind == STELE_ENTRY_REF)
-			suspect_ref(c, &l->item[i]); /* with metas it would not be listed */
-	for (uint32_t i = 0; i < l->n && l->err == STELE_OK && !metas; i++)
-		if (needs_look(c, &l->item[i])) { /* which object it belongs to is in its meta */
-			stele_store_list_finish(l);
-			list_page(c, true);
-			return;
-		}
-	c->item = 0;
-	if (l->err != STELE_OK)
-		l->n = 0;
-	read_page(c);
-}
-
-static void list_page(struct stele_collect *c, bool metas)
-{
-	c->list = (struct stele_store_list){
-	    .pool = c->roll.map->pool[c->pool_at].id,
-	    .kinds = STELE_KIND_BIT(STELE_ENTRY_SHARD) | STELE_KIND_BIT(STELE_ENTRY_REF),
-	    .want_meta = metas,
-	    .after = c->list.after,
-	    .max = PAGE_ITEMS,
-	    .cb = listed,
-	    .ctx = c,
-	};
-	memset(c->list.last.b, 0xff, STELE_HASH_LEN);
-	stele_store_list(stele_slots_store(c->slots, c->slot), &c->list);
-}
-
-/* Where the next page is; when all have been read, judging begins. */
-static void scan(struct stele_collect *c)
-{
-	for (; !c->closing && c->slot < stele_slots_n(c->slots); c->slot++, c->pool_at = 0) {
-		if (!stele_slots_store(c->slots, c->slot) ||
-		    stele_slots_refilling(c->slots, c->slot))
-			continue;
-		while (c->pool_at < c->roll.map->npools &&
-		       c->roll.map->pool[c->pool_at].id == STELE_POOL_RECORD)
-			c->pool_at++;
-		if (c->pool_at == c->roll.map->npools)
-			continue;
-		list_page(c, false);
-		return;
-	}
-	stele_suspects_sweep(&c->suspects, c->st.passes + 1); /* what is not there any more */
-	c->at = 0;
-	judge(c);
 }
 
 /* ---- judging ---- */
@@ -521,9 +339,8 @@ static uint64_t pause_ns(const struct stele_map *map)
 static void pass_end(struct stele_collect *c)
 {
 	uint64_t wait = pause_ns(c->roll.map);
-	for (uint32_t i = 0; i < stele_slots_n(c->slots) && !c->closing; i++)
-		if (c->complete[i] && !c->suspects.full)
-			c->settled[i] = c->lsn[i];
+	if (!c->closing)
+		stele_search_settle(&c->search);
 	c->st.passes++;
 	stele_suspects_sweep(&c->suspects, c->st.passes);
 	c->st.waiting = c->suspects.n;
@@ -546,7 +363,7 @@ static void notice_replaced(struct stele_collect *c)
 	if (same)
 		return;
 	stele_verdicts_forget(c->verdicts);
-	memset(c->settled, 0, sizeof(c->settled));
+	stele_search_forget(&c->search);
 	struct stele_uuid *uuid = realloc(c->uuid, (n ? n : 1) * sizeof(*uuid));
 	if (uuid)
 		c->uuid = uuid;
@@ -557,22 +374,22 @@ static void notice_replaced(struct stele_collect *c)
 			c->uuid[i] = c->roll.disk[i].uuid;
 }
 
+static void searched(struct stele_search *search)
+{
+	struct stele_collect *c = search->ctx;
+	c->at = 0;
+	judge(c);
+}
+
 static void called(struct stele_roll *roll)
 {
 	struct stele_collect *c = roll->ctx;
 	notice_replaced(c);
 	stele_verdicts_forget_open(c->verdicts);
-	for (uint32_t i = 0; i < stele_slots_n(c->slots); i++) {
-		struct stele_store_identity id = {0};
-		if (stele_slots_store(c->slots, i))
-			stele_store_identity(stele_slots_store(c->slots, i), &id);
-		c->lsn[i] = id.lsn;
-		c->complete[i] = !stele_slots_refilling(c->slots, i);
-	}
-	c->slot = c->pool_at = 0;
-	c->list = (struct stele_store_list){0};
-	c->block = (struct stele_block_seen){0};
-	scan(c);
+	c->search.roll = &c->roll;
+	c->search.pass = c->st.passes + 1;
+	c->search.stop = c->closing;
+	stele_search_start(&c->search);
 }
 
 static void tick(struct stele_op *op)
@@ -615,6 +432,13 @@ enum stele_err stele_collect_create(struct stele_env *env, struct stele_peers *p
 		stele_collect_destroy(c);
 		return err;
 	}
+	c->search = (struct stele_search){.env = env,
+	                                  .peers = peers,
+	                                  .slots = slots,
+	                                  .verdicts = c->verdicts,
+	                                  .suspects = &c->suspects,
+	                                  .cb = searched,
+	                                  .ctx = c};
 	c->ask =
 	    (struct stele_ask){.peers = peers, .ctx = c, .into = c->into, .into_len = LIST_LEN};
 	*out = c;
@@ -629,7 +453,7 @@ void stele_collect_start(struct stele_collect *c)
 
 void stele_collect_close(struct stele_collect *c, void (*done)(void *ctx), void *ctx)
 {
-	c->closing = true;
+	c->closing = c->search.stop = true;
 	c->closed = done;
 	c->closed_ctx = ctx;
 	if (stele_op_pending(&c->timer))

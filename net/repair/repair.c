@@ -22,7 +22,7 @@ struct runner { /* one job under way */
 	struct stele_call call;
 	struct iovec iov;
 	uint8_t *head;
-	uint8_t *into; /* 1 MiB: a list reply */
+	uint8_t *into;          /* 1 MiB: a list reply */
 	struct stele_key after; /* REFS: how far the source has been read; kind 0: from the start */
 	bool more;
 };

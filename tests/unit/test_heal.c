@@ -129,9 +129,8 @@ static void add_refs(struct world *w, uint32_t node, const struct stele_key *sha
 		struct writing g = {.write = {.n = PER_WRITE, .cb = written, .ctx = &g}};
 		g.write.item = g.item;
 		for (uint32_t i = 0; i < PER_WRITE; i++) {
-			g.item[i] = (struct stele_item){.key = *shard,
-			                                .meta = &object,
-			                                .meta_len = sizeof(object)};
+			g.item[i] = (struct stele_item){
+			    .key = *shard, .meta = &object, .meta_len = sizeof(object)};
 			g.item[i].key.kind = STELE_ENTRY_REF;
 			g.item[i].key.index = 0;
 			stele_put_le32(g.item[i].key.sub.b, (at + i) * 2654435761u);
@@ -232,8 +231,7 @@ Test(heal, at_once_means_without_grace_whenever_it_is_asked_for)
 			victim = (victim + 1) % NODES;
 		world_stop_node(&w, victim, false);
 		uint32_t before = width(&w);
-		struct rounds r = {
-		    .repair = stele_node_repair(w.node[primary_of(&w, &key)].node)};
+		struct rounds r = {.repair = stele_node_repair(w.node[primary_of(&w, &key)].node)};
 		struct stele_repair_status st;
 		stele_repair_status(r.repair, &st);
 		r.after = st.round + 1;
