@@ -57,11 +57,14 @@ class Cluster:
         self.dir = tempfile.mkdtemp(prefix="stele-e2e-")
         self.path = os.path.join(self.dir, "c")
         os.mkdir(self.path)
-        up = run(os.path.join(BIN, "stele"), "dev", "up", "--dir", self.path, "--nodes", nodes, "--code", code,
-                 *options)
-        if up.code != 0:
+        try:
+            up = run(os.path.join(BIN, "stele"), "dev", "up", "--dir", self.path, "--nodes", nodes, "--code", code,
+                     *options)
+            if up.code != 0:
+                raise AssertionError("dev up: %s" % up)
+        except BaseException:  # a runner that is interrupted here knows of no cluster yet
             self.down()
-            raise AssertionError("dev up: %s" % up)
+            raise
 
     def stele(self, *argv, **kw):
         argv = list(argv)
