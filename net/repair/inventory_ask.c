@@ -169,10 +169,12 @@ static void digested(struct stele_call *call)
 		if (d.keys == 0) {
 			c->n = 0;
 			c->known = true;
-		} else if (!c->known || c->stale || !stele_hash_equal(&c->digest, &d.digest)) {
+		} else if (!c->known || c->stale || c->bytes != d.bytes ||
+		           !stele_hash_equal(&c->digest, &d.digest)) {
 			c->relist = true;
 		}
 		c->digest = d.digest;
+		c->bytes = d.bytes;
 	}
 	task_end(t);
 }

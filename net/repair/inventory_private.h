@@ -17,7 +17,8 @@ struct stele_inv_seen { /* of a disk in the map, same order */
 
 struct stele_inv_cached { /* one disk of one group */
 	bool known;
-	struct stele_hash digest;
+	struct stele_hash digest; /* which tells no indexes of shards: */
+	uint64_t bytes;           /* a second shard of a block shows here */
 	struct stele_holding *held;
 	uint32_t n, cap;
 	bool relist;
