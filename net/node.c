@@ -27,6 +27,7 @@ struct stele_node {
 	struct stele_scrubs *scrubs;
 	struct stele_collect *collect;
 	struct stele_server *server;
+	char disk[STELE_SLOTS_MAX][STELE_PATH_MAX]; /* as configured */
 	void (*closed)(void *ctx);
 	void *closed_ctx;
 };
@@ -126,6 +127,8 @@ static enum stele_err open_parts(struct stele_node *node)
 		return stele_fail(STELE_ERR_USAGE, "the cluster map has no node %u", o->id);
 	struct stele_slots_opts slots = {
 	    .env = o->env,
+	    .own_loops = o->own_loops,
+	    .workers = o->workers,
 	    .kv = o->kv,
 	    .kv_world = o->kv_world,
 	    .cluster = node->map->cluster,
@@ -177,6 +180,9 @@ enum stele_err stele_node_create(const struct stele_node_opts *opts, struct stel
 		return stele_fail(STELE_ERR_NOMEM, "node: out of memory");
 	node->opts = *opts;
 	snprintf(node->dir, sizeof(node->dir), "%s", opts->dir);
+	for (uint32_t i = 0; i < opts->ndisks && i < STELE_SLOTS_MAX; i++)
+		snprintf(node->disk[i], sizeof(node->disk[i]), "%s",
+		         opts->disk[i] ? opts->disk[i] : "");
 	int n = snprintf(node->map_file, sizeof(node->map_file), "%s/map.json", opts->dir);
 	enum stele_err err = n > 0 && (size_t)n < sizeof(node->map_file)
 	                         ? open_parts(node)
@@ -187,6 +193,7 @@ enum stele_err stele_node_create(const struct stele_node_opts *opts, struct stel
 		stele_node_destroy(node);
 		return stele_fail(err, "%s", detail);
 	}
+	stele_slots_begin(node->slots);
 	stele_repair_start(node->repair);
 	stele_scrubs_begin(node->scrubs);
 	stele_collect_start(node->collect);
@@ -194,10 +201,16 @@ enum stele_err stele_node_create(const struct stele_node_opts *opts, struct stel
 	return STELE_OK;
 }
 
-static void peers_closed(void *ctx)
+static void slots_closed(void *ctx)
 {
 	struct stele_node *node = ctx;
 	node->closed(node->closed_ctx);
+}
+
+static void peers_closed(void *ctx)
+{
+	struct stele_node *node = ctx;
+	stele_slots_close(node->slots, slots_closed, node);
 }
 
 static void collect_closed(void *ctx)
@@ -245,10 +258,31 @@ void stele_node_destroy(struct stele_node *node)
 	if (node->peers)
 		stele_peers_destroy(node->peers);
 	stele_recall_destroy(node->recall);
-	stele_slots_close(node->slots);
+	stele_slots_destroy(node->slots);
 	stele_buf_pool_destroy(node->bufs);
 	stele_map_unref(node->map);
 	free(node);
+}
+
+/* ---- disks that come while it runs ---- */
+
+void stele_node_attached(struct stele_node *node, uint32_t slot)
+{
+	stele_collect_renew(node->collect, (uint16_t)slot);
+	stele_repair_soon(node->repair);
+}
+
+enum stele_err stele_node_attach(struct stele_node *node, struct stele_slot_change *c)
+{
+	char dir[STELE_PATH_MAX] = "";
+	if (c->slot < STELE_SLOTS_MAX && node->opts.find_disk)
+		STELE_TRY(node->opts.find_disk(node->opts.find_ctx, c->slot, dir));
+	else if (c->slot < STELE_SLOTS_MAX)
+		memcpy(dir, node->disk[c->slot], sizeof(dir));
+	c->dir = dir; /* copied there */
+	enum stele_err err = stele_slots_attach(node->slots, c);
+	c->dir = NULL;
+	return err;
 }
 
 const char *stele_node_addr(const struct stele_node *node)

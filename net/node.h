@@ -1,6 +1,7 @@
 /*
  * A storage node: disks, map, server, connections to other nodes, repair. Everything a steled process is, but for
- * its configuration file and its signals; the simulator runs several in one process. One node, one loop.
+ * its configuration file and its signals; the simulator runs several in one process. Connections, handlers and repair live on
+ * one loop, the node's; each disk on a loop of its own, or on the node's too (net/disk.h).
  */
 #ifndef NET_NODE_H
 #define NET_NODE_H
@@ -18,6 +19,8 @@ struct stele_node;
 
 struct stele_node_opts {
 	struct stele_env *env;
+	bool own_loops;          /* a loop (thread, ring, workers) for each disk where there are several; false: all on env */
+	uint32_t workers;        /* of each such loop; 0: its default */
 	const struct stele_kv_ops *kv;
 	void *kv_world;
 	struct stele_transport_factory *transport; /* the caller's, outlives the node */
@@ -33,6 +36,10 @@ struct stele_node_opts {
 	uint32_t bufs;           /* 1 MiB buffers; 0: 128 */
 	uint64_t heal_ns;        /* between rounds of self-healing; 0: 30 s */
 	uint64_t scrub_bytes_per_s; /* of a scrub that nobody asked for; 0: 8 MiB/s, or what a large disk takes */
+	/* Where a slot's disk is configured to lie now, when one is attached: OK with dir[0] 0 for a slot that has none. NULL: as `disk`
+	 * says. */
+	enum stele_err (*find_disk)(void *ctx, uint32_t slot, char dir[STELE_PATH_MAX]);
+	void *find_ctx;
 	void (*log)(void *ctx, const char *line); /* one line per event worth an operator's eye */
 	void *log_ctx;
 };
@@ -56,6 +63,10 @@ struct stele_peers *stele_node_peers(struct stele_node *node);
 struct stele_recall *stele_node_recall(struct stele_node *node);
 struct stele_scrubs *stele_node_scrubs(struct stele_node *node);
 struct stele_collect *stele_node_collect(struct stele_node *node);
+/* Attaches c->slot's disk, wherever the configuration says that it lies now: see stele_slots_attach. Errors also of reading the
+ * configuration. Its callback, where it went well, calls stele_node_attached: repair begins soon. */
+STELE_MUST_USE enum stele_err stele_node_attach(struct stele_node *node, struct stele_slot_change *c);
+void stele_node_attached(struct stele_node *node, uint32_t slot);
 uint16_t stele_node_id(const struct stele_node *node);
 /* Verifies and takes a newer map (MAP_PUT, or one found at a peer); keeps it on disk first. STALE: not newer. */
 STELE_MUST_USE enum stele_err stele_node_take_map(struct stele_node *node, const char *json,

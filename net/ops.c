@@ -41,10 +41,10 @@ const struct stele_op_rule stele_ops_table[] = {
     {0},
 };
 
-enum stele_err stele_ops_store(struct stele_request *req, uint32_t slot, struct stele_store **out)
+enum stele_err stele_ops_disk(struct stele_request *req, uint32_t slot, struct stele_disk **out)
 {
 	struct stele_slots *slots = stele_node_slots(stele_req_node(req));
-	*out = stele_slots_store(slots, slot);
+	*out = stele_slots_disk(slots, slot);
 	if (!*out)
 		return stele_fail(STELE_ERR_UNAVAILABLE, "%s", stele_slots_reason(slots, slot));
 	return STELE_OK;
@@ -64,7 +64,7 @@ static bool in_window(struct stele_node *node, const struct stele_pool *pool, ui
 }
 
 enum stele_err stele_ops_may_write(struct stele_request *req, uint32_t slot, uint16_t pool_id,
-                                   const struct stele_hash *id, struct stele_store **out)
+                                   const struct stele_hash *id, struct stele_disk **out)
 {
 	struct stele_node *node = stele_req_node(req);
 	const struct stele_map *map = stele_node_map(node);
@@ -76,7 +76,7 @@ enum stele_err stele_ops_may_write(struct stele_request *req, uint32_t slot, uin
 	const struct stele_pool *pool = stele_map_pool(map, pool_id);
 	if (!pool)
 		return stele_fail(STELE_ERR_NOT_FOUND, "the map has no pool %u", pool_id);
-	STELE_TRY(stele_ops_store(req, slot, out));
+	STELE_TRY(stele_ops_disk(req, slot, out));
 	if (!in_window(node, pool, slot, id))
 		return stele_fail(STELE_ERR_REFUSED,
 		                  "node %u slot %u is not in the window of that id in pool %s",

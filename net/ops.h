@@ -17,14 +17,14 @@ static inline struct stele_node *stele_req_node(const struct stele_request *req)
 {
 	return req->node;
 }
-/* The slot's store. UNAVAILABLE with the reason when it is missing. */
-STELE_MUST_USE enum stele_err stele_ops_store(struct stele_request *req, uint32_t slot,
-					      struct stele_store **out);
+/* The slot's disk. UNAVAILABLE with the reason when it is missing. */
+STELE_MUST_USE enum stele_err stele_ops_disk(struct stele_request *req, uint32_t slot,
+					      struct stele_disk **out);
 /* May this request write (pool, id) into the slot? STALE when it was sent under another epoch; REFUSED when the slot is
  * not in the id's window; NOT_FOUND for an unknown pool; UNAVAILABLE for a missing slot. */
 STELE_MUST_USE enum stele_err stele_ops_may_write(struct stele_request *req, uint32_t slot,
 						  uint16_t pool, const struct stele_hash *id,
-						  struct stele_store **out);
+						  struct stele_disk **out);
 /* Replies err with the detail given (a request's own line from another layer). */
 void stele_ops_fail(struct stele_request *req, enum stele_err err, const char *detail);
 /* Frees ctx when the reply was sent: for stele_reply's `sent`. */

@@ -1,5 +1,5 @@
-/* What is not about data: hello, ping, the map, status, repair and scrub. STATUS, REPAIR and SCRUB
- * speak JSON (net/PROTOCOL.md): they are for people and scripts, and grow. */
+/* What is not about data: hello, ping, the map, status, repair, scrub and disks. STATUS, REPAIR, SCRUB and
+ * DISK speak JSON (net/PROTOCOL.md): they are for people and scripts, and grow. */
 #include <inttypes.h>
 #include <jansson.h>
 #include <stdio.h>
@@ -42,18 +42,18 @@ static enum stele_err judge_told(struct stele_request *req)
 	STELE_TRY(stele_head_ping_told_decode(req->head, req->head_len, &told));
 	for (uint16_t i = 0; i < told.n; i++) {
 		const struct stele_ping_told *t = &told.disk[i];
-		struct stele_store *store = stele_slots_store(slots, t->slot);
+		const struct stele_disk *disk = stele_slots_disk(slots, t->slot);
 		struct stele_store_identity id;
 		char reason[STELE_DETAIL_MAX];
-		if (!store)
+		if (!disk)
 			continue;
-		stele_store_identity(store, &id);
+		stele_disk_identity(disk, &id);
 		if (!stele_recall_stale(recall, &id, t))
 			continue;
 		snprintf(reason, sizeof(reason),
 		         "a stale snapshot: node %u remembers its disk at LSN %" PRIu64
-		         " (incarnation %" PRIu64 "), it is at LSN %" PRIu64 " (incarnation %" PRIu64
-		         "); it removes nothing until reconciled",
+		         " (incarnation %" PRIu64 "), it is at LSN %" PRIu64
+		         " (incarnation %" PRIu64 "); it removes nothing until reconciled",
 		         req->who->node, t->lsn, t->incarnation, id.lsn, id.incarnation);
 		stele_slots_stale(slots, t->slot, reason);
 		stele_recall_took(recall, t);
@@ -61,16 +61,70 @@ static enum stele_err judge_told(struct stele_request *req)
 	return STELE_OK;
 }
 
-void stele_op_ping(struct stele_request *req)
+/* ---- what every disk says of itself, asked of their loops ---- */
+
+struct survey {
+	struct stele_request *req;
+	void (*done)(struct survey *v);
+	uint32_t waiting;
+	bool there[STELE_SLOTS_MAX];
+	struct stele_disk_status disk[STELE_SLOTS_MAX];
+	struct stele_health health; /* STATUS, where it was asked for */
+	json_t *groups;
+};
+
+static void survey_step(struct survey *v)
 {
-	struct stele_node *node = stele_req_node(req);
-	if (req->head_len && (req->who->roles & STELE_ROLE_NODE)) {
-		enum stele_err err = judge_told(req);
-		if (err != STELE_OK) {
-			stele_reply_error(req, err);
-			return;
-		}
+	if (--v->waiting == 0)
+		v->done(v);
+}
+
+static void disk_answered(struct stele_disk_status *s)
+{
+	survey_step(s->ctx);
+}
+
+/* done replies and frees; it may be called at once. */
+static void survey(struct survey *v)
+{
+	struct stele_slots *slots = stele_node_slots(stele_req_node(v->req));
+	v->waiting = 1;
+	for (uint32_t i = 0; i < stele_slots_n(slots); i++) {
+		struct stele_disk *disk = stele_slots_disk(slots, i);
+		v->there[i] = disk != NULL;
+		if (!disk)
+			continue;
+		v->waiting++;
+		v->disk[i].cb = disk_answered;
+		v->disk[i].ctx = v;
+		stele_disk_status(disk, &v->disk[i]);
 	}
+	survey_step(v);
+}
+
+/* NULL: replied already. */
+static struct survey *survey_create(struct stele_request *req, void (*done)(struct survey *v))
+{
+	struct survey *v = calloc(1, sizeof(*v));
+	if (!v) {
+		stele_reply_error(req, stele_fail(STELE_ERR_NOMEM, "status: out of memory"));
+		return NULL;
+	}
+	v->req = req;
+	v->done = done;
+	return v;
+}
+
+/* The slot's disk answered, and has not gone since. */
+static bool survey_has(const struct survey *v, const struct stele_slots *slots, uint32_t i)
+{
+	return i < STELE_SLOTS_MAX && v->there[i] && v->disk[i].st.identity.incarnation > 0 &&
+	       stele_slots_state(slots, i) != STELE_SLOT_MISSING;
+}
+
+static void ping_surveyed(struct survey *v)
+{
+	struct stele_node *node = stele_req_node(v->req);
 	const struct stele_map *map = stele_node_map(node);
 	struct stele_slots *slots = stele_node_slots(node);
 	struct stele_head_ping h = {
@@ -81,23 +135,36 @@ void stele_op_ping(struct stele_request *req)
 	};
 	for (uint16_t i = 0; i < h.ndisks; i++) {
 		struct stele_ping_disk *d = &h.disk[i];
-		struct stele_store *store = stele_slots_store(slots, i);
-		struct stele_store_status st;
+		const struct stele_store_status *st = &v->disk[i].st;
 		d->slot = i;
+		if (!survey_has(v, slots, i))
+			continue; /* zero: missing */
 		d->state = (uint8_t)stele_slots_state(slots, i);
-		if (!store)
-			continue;
-		stele_store_status(store, &st);
-		d->uuid = st.identity.disk;
-		d->incarnation = st.identity.incarnation;
-		d->lsn = st.identity.lsn;
-		d->capacity = st.capacity;
-		d->used = st.used;
+		d->uuid = st->identity.disk;
+		d->incarnation = st->identity.incarnation;
+		d->lsn = st->identity.lsn;
+		d->capacity = st->capacity;
+		d->used = st->used;
 	}
 	uint8_t head[4096];
 	struct stele_writer w = stele_writer(head, sizeof(head));
 	stele_head_ping_encode(&h, &w);
-	stele_reply(req, head, (uint32_t)stele_written(&w), NULL, 0, NULL, NULL);
+	stele_reply(v->req, head, (uint32_t)stele_written(&w), NULL, 0, NULL, NULL);
+	free(v);
+}
+
+void stele_op_ping(struct stele_request *req)
+{
+	if (req->head_len && (req->who->roles & STELE_ROLE_NODE)) {
+		enum stele_err err = judge_told(req);
+		if (err != STELE_OK) {
+			stele_reply_error(req, err);
+			return;
+		}
+	}
+	struct survey *v = survey_create(req, ping_surveyed);
+	if (v)
+		survey(v);
 }
 
 /* ---- the map ---- */
@@ -203,30 +270,28 @@ static json_t *request_json(struct stele_request *req)
 
 static const char *slot_state_name(enum stele_slot_state state)
 {
-	static const char *const name[] = {"missing", "serving", "full", "fenced",
-	                                   "refilling", "refilling, full"};
+	static const char *const name[] = {"missing", "serving",   "full",
+	                                   "fenced",  "refilling", "refilling, full"};
 	return name[state];
 }
 
-static json_t *slot_json(struct stele_slots *slots, uint32_t i)
+/* st: NULL when there is no disk. */
+static json_t *slot_json(struct stele_slots *slots, uint32_t i, const struct stele_store_status *st)
 {
-	struct stele_store *store = stele_slots_store(slots, i);
 	enum stele_slot_state state = stele_slots_state(slots, i);
 	json_t *o = json_pack("{s:i, s:s, s:s}", "slot", (int)i, "state", slot_state_name(state),
 	                      "reason", stele_slots_reason(slots, i));
-	if (!store || !o)
+	if (!st || !o)
 		return o;
-	struct stele_store_status st;
 	char uuid[33];
-	stele_store_status(store, &st);
-	json_t *more =
-	    json_pack("{s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:s}", "disk",
-	              stele_hex(st.identity.disk.b, 16, uuid), "capacity", (json_int_t)st.capacity,
-	              "used", (json_int_t)st.used, "live", (json_int_t)st.live, "shards",
-	              (json_int_t)st.shards, "refs", (json_int_t)st.refs, "records",
-	              (json_int_t)st.records, "marks", (json_int_t)st.marks, "bad",
-	              (json_int_t)st.bad, "incarnation", (json_int_t)st.identity.incarnation, "lsn",
-	              (json_int_t)st.identity.lsn, "fence", st.fence_reason);
+	json_t *more = json_pack("{s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:s}",
+	                         "disk", stele_hex(st->identity.disk.b, 16, uuid), "capacity",
+	                         (json_int_t)st->capacity, "used", (json_int_t)st->used, "live",
+	                         (json_int_t)st->live, "shards", (json_int_t)st->shards, "refs",
+	                         (json_int_t)st->refs, "records", (json_int_t)st->records, "marks",
+	                         (json_int_t)st->marks, "bad", (json_int_t)st->bad, "incarnation",
+	                         (json_int_t)st->identity.incarnation, "lsn",
+	                         (json_int_t)st->identity.lsn, "fence", st->fence_reason);
 	if (more)
 		json_object_update(o, more);
 	json_decref(more);
@@ -265,13 +330,15 @@ static json_t *scrub_json(const struct stele_scrubs *scrubs)
 	                 "last_failure", st.last_failure, "named", names);
 }
 
-static json_t *status_json(struct stele_node *node)
+static json_t *status_json(const struct survey *v)
 {
+	struct stele_node *node = stele_req_node(v->req);
 	struct stele_slots *slots = stele_node_slots(node);
 	const struct stele_map *map = stele_node_map(node);
 	json_t *disks = json_array();
 	for (uint32_t i = 0; i < stele_slots_n(slots); i++)
-		json_array_append_new(disks, slot_json(slots, i));
+		json_array_append_new(
+		    disks, slot_json(slots, i, survey_has(v, slots, i) ? &v->disk[i].st : NULL));
 	struct stele_collect_status collect;
 	stele_collect_status(stele_node_collect(node), &collect);
 	return json_pack("{s:i, s:{s:I, s:I}, s:o, s:o, s:o, s:{s:I, s:I, s:I, s:I, s:I}}", "node",
@@ -284,53 +351,49 @@ static json_t *status_json(struct stele_node *node)
 	                 (json_int_t)collect.waiting);
 }
 
-struct status {
-	struct stele_request *req;
-	struct stele_health health;
-};
+static void status_surveyed(struct survey *v)
+{
+	json_t *json = status_json(v);
+	if (v->groups)
+		json_object_set_new(json, "health", v->groups);
+	reply_json(v->req, json);
+	free(v);
+}
 
 static void status_health(struct stele_health *h)
 {
-	struct status *c = h->ctx;
+	struct survey *v = h->ctx;
 	if (h->err != STELE_OK) {
-		stele_ops_fail(c->req, h->err, "inventory did not finish");
-		free(c);
+		stele_ops_fail(v->req, h->err, "inventory did not finish");
+		free(v);
 		return;
 	}
-	json_t *json = status_json(stele_req_node(c->req));
-	json_t *groups = json_array();
+	v->groups = json_array();
 	for (uint32_t i = 0; i < h->n; i++) {
 		const struct stele_pg_health *g = &h->pg[i];
-		json_array_append_new(groups, json_pack("[i, i, i, i, i, i, i, I]", (int)g->pool,
-		                                        (int)g->pg, (int)g->things,
-		                                        (int)g->degraded, g->margin, (int)g->window,
-		                                        (int)g->answered, (json_int_t)g->bytes));
+		json_array_append_new(
+		    v->groups, json_pack("[i, i, i, i, i, i, i, I]", (int)g->pool, (int)g->pg,
+		                         (int)g->things, (int)g->degraded, g->margin,
+		                         (int)g->window, (int)g->answered, (json_int_t)g->bytes));
 	}
-	json_object_set_new(json, "health", groups);
-	reply_json(c->req, json);
-	free(c);
+	survey(v);
 }
 
 void stele_op_status(struct stele_request *req)
 {
-	struct stele_node *node = stele_req_node(req);
 	json_t *ask = request_json(req);
 	if (!ask)
 		return;
 	bool health = json_is_true(json_object_get(ask, "health"));
 	json_decref(ask);
-	if (!health) {
-		reply_json(req, status_json(node));
+	struct survey *v = survey_create(req, status_surveyed);
+	if (!v)
 		return;
-	}
-	struct status *c = calloc(1, sizeof(*c));
-	if (!c) {
-		stele_reply_error(req, stele_fail(STELE_ERR_NOMEM, "status: out of memory"));
-		return;
-	}
-	c->req = req;
-	c->health = (struct stele_health){.cb = status_health, .ctx = c};
-	stele_repair_health(stele_node_repair(node), &c->health);
+	v->health = (struct stele_health){.cb = status_health, .ctx = v};
+	if (health)
+		stele_repair_health(stele_node_repair(stele_req_node(req)), &v->health);
+	else
+		survey(v);
 }
 
 void stele_op_repair(struct stele_request *req)

@@ -69,10 +69,10 @@ static struct list *list_begin(struct stele_request *req)
 void stele_op_list(struct stele_request *req)
 {
 	struct stele_head_list h;
-	struct stele_store *store;
+	struct stele_disk *disk;
 	enum stele_err err = stele_head_list_decode(req->head, req->head_len, &h);
 	if (err == STELE_OK)
-		err = stele_ops_store(req, h.slot, &store);
+		err = stele_ops_disk(req, h.slot, &disk);
 	if (err != STELE_OK) {
 		stele_reply_error(req, err);
 		return;
@@ -87,16 +87,16 @@ void stele_op_list(struct stele_request *req)
 	c->list.want_meta = h.want_meta;
 	c->list.after = h.after;
 	c->list.max = h.max < 8192 ? h.max : 8192;
-	stele_store_list(store, &c->list);
+	stele_disk_list(disk, &c->list);
 }
 
 void stele_op_record_get(struct stele_request *req)
 {
 	struct stele_head_record_get h;
-	struct stele_store *store;
+	struct stele_disk *disk;
 	enum stele_err err = stele_head_record_get_decode(req->head, req->head_len, &h);
 	if (err == STELE_OK)
-		err = stele_ops_store(req, h.slot, &store);
+		err = stele_ops_disk(req, h.slot, &disk);
 	if (err != STELE_OK) {
 		stele_reply_error(req, err);
 		return;
@@ -109,16 +109,16 @@ void stele_op_record_get(struct stele_request *req)
 	c->list.kinds = STELE_KIND_BIT(STELE_ENTRY_RECORD) | STELE_KIND_BIT(STELE_ENTRY_MARK);
 	c->list.want_meta = true;
 	c->list.after = h.after;
-	stele_store_list(store, &c->list);
+	stele_disk_list(disk, &c->list);
 }
 
 void stele_op_feed(struct stele_request *req)
 {
 	struct stele_head_feed h;
-	struct stele_store *store;
+	struct stele_disk *disk;
 	enum stele_err err = stele_head_feed_decode(req->head, req->head_len, &h);
 	if (err == STELE_OK)
-		err = stele_ops_store(req, h.slot, &store);
+		err = stele_ops_disk(req, h.slot, &disk);
 	if (err != STELE_OK) {
 		stele_reply_error(req, err);
 		return;
@@ -130,14 +130,14 @@ void stele_op_feed(struct stele_request *req)
 	c->list.kinds = STELE_KIND_BIT(STELE_ENTRY_RECORD);
 	c->list.want_meta = h.want_meta;
 	c->list.max = h.max < 8192 ? h.max : 8192;
-	stele_store_feed(store, &c->list, h.after_lsn);
+	stele_disk_feed(disk, &c->list, h.after_lsn);
 }
 
 /* ---- PG_DIGEST: group after group ---- */
 
 struct digests {
 	struct stele_request *req;
-	struct stele_store *store;
+	struct stele_disk *disk;
 	const struct stele_pool *pool; /* of the map below */
 	struct stele_map *map;
 	struct stele_head_pg_digest head;
@@ -162,7 +162,7 @@ static void digest_next(struct digests *c)
 	}
 	uint32_t pg = stele_le32(c->head.pgs + 4 * c->at);
 	stele_pg_range(c->pool, pg, &c->digest.first, &c->digest.last);
-	stele_store_digest(c->store, &c->digest);
+	stele_disk_digest(c->disk, &c->digest);
 }
 
 static void digested(struct stele_store_digest *d)
@@ -185,7 +185,7 @@ static enum stele_err digests_check(struct digests *c)
 {
 	struct stele_request *req = c->req;
 	STELE_TRY(stele_head_pg_digest_decode(req->head, req->head_len, &c->head));
-	STELE_TRY(stele_ops_store(req, c->head.slot, &c->store));
+	STELE_TRY(stele_ops_disk(req, c->head.slot, &c->disk));
 	c->map = stele_map_ref(stele_node_map(stele_req_node(req)));
 	c->pool = stele_map_pool(c->map, c->head.pool);
 	if (!c->pool)

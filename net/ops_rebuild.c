@@ -13,7 +13,7 @@
 
 struct reread {
 	struct stele_request *req;
-	struct stele_store *store;
+	struct stele_disk *disk;
 	struct stele_key key;
 	bool keep;
 	struct stele_store_read read;
@@ -78,7 +78,7 @@ static void reread_hashed(struct stele_op *op)
 		return;
 	}
 	if (!c->good)
-		stele_store_report_bad(c->store, &c->key);
+		stele_disk_report_bad(c->disk, &c->key);
 	if (!c->keep) {
 		reread_end(c, STELE_OK, "");
 		return;
@@ -91,7 +91,7 @@ static void reread_hashed(struct stele_op *op)
 	c->item.key.kind = STELE_ENTRY_KEEP;
 	c->write =
 	    (struct stele_store_write){.item = &c->item, .n = 1, .cb = keep_written, .ctx = c};
-	stele_store_write(c->store, &c->write);
+	stele_disk_write(c->disk, &c->write);
 }
 
 static void reread_read(struct stele_store_read *r)
@@ -136,14 +136,14 @@ static void reread_sized(struct stele_store_read *r)
 	    .cb = reread_read,
 	    .ctx = c,
 	};
-	stele_store_read(c->store, &c->read);
+	stele_disk_read(c->disk, &c->read);
 }
 
 static void reread_start(struct stele_request *req, uint32_t slot, const struct stele_key *key,
                          bool keep)
 {
-	struct stele_store *store;
-	enum stele_err err = stele_ops_store(req, slot, &store);
+	struct stele_disk *disk;
+	enum stele_err err = stele_ops_disk(req, slot, &disk);
 	struct reread *c = err == STELE_OK ? calloc(1, sizeof(*c)) : NULL;
 	if (err == STELE_OK && !c)
 		err = stele_fail(STELE_ERR_NOMEM, "out of memory");
@@ -152,12 +152,12 @@ static void reread_start(struct stele_request *req, uint32_t slot, const struct 
 		return;
 	}
 	c->req = req;
-	c->store = store;
+	c->disk = disk;
 	c->key = *key;
 	c->keep = keep;
 	c->read = (struct stele_store_read){
 	    .key = c->key, .want_meta = true, .cb = reread_sized, .ctx = c};
-	stele_store_read(store, &c->read);
+	stele_disk_read(disk, &c->read);
 }
 
 void stele_op_report_bad(struct stele_request *req)
@@ -175,10 +175,10 @@ void stele_op_report_bad(struct stele_request *req)
 void stele_op_keep(struct stele_request *req)
 {
 	struct stele_head_keep h;
-	struct stele_store *store;
+	struct stele_disk *disk;
 	enum stele_err err = stele_head_keep_decode(req->head, req->head_len, &h);
 	if (err == STELE_OK)
-		err = stele_ops_may_write(req, h.slot, h.pool, &h.block, &store);
+		err = stele_ops_may_write(req, h.slot, h.pool, &h.block, &disk);
 	if (err != STELE_OK) {
 		stele_reply_error(req, err);
 		return;
@@ -259,10 +259,10 @@ void stele_op_rebuild(struct stele_request *req)
 {
 	struct stele_node *node = stele_req_node(req);
 	struct stele_head_rebuild h;
-	struct stele_store *store;
+	struct stele_disk *disk;
 	enum stele_err err = stele_head_rebuild_decode(req->head, req->head_len, &h);
 	if (err == STELE_OK)
-		err = stele_ops_may_write(req, h.slot, h.pool, &h.block, &store);
+		err = stele_ops_may_write(req, h.slot, h.pool, &h.block, &disk);
 	struct rebuild *c = err == STELE_OK ? calloc(1, sizeof(*c)) : NULL;
 	if (err == STELE_OK && !c)
 		err = stele_fail(STELE_ERR_NOMEM, "rebuild: out of memory");
@@ -275,7 +275,7 @@ void stele_op_rebuild(struct stele_request *req)
 	    .env = stele_node_env(node),
 	    .peers = stele_node_peers(node),
 	    .bufs = stele_node_bufs(node),
-	    .target = store,
+	    .target = disk,
 	    .pool = h.pool,
 	    .index = h.index,
 	    .block = h.block,

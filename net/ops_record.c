@@ -29,7 +29,7 @@ static void written(struct stele_store_write *w)
 	free(c);
 }
 
-static void write_item(struct stele_request *req, struct stele_store *store,
+static void write_item(struct stele_request *req, struct stele_disk *disk,
                        const struct stele_item *item)
 {
 	struct write_one *c = calloc(1, sizeof(*c));
@@ -40,7 +40,7 @@ static void write_item(struct stele_request *req, struct stele_store *store,
 	c->req = req;
 	c->item = *item;
 	c->write = (struct stele_store_write){.item = &c->item, .n = 1, .cb = written, .ctx = c};
-	stele_store_write(store, &c->write);
+	stele_disk_write(disk, &c->write);
 }
 
 static bool is_key(const struct stele_public_key *a, const struct stele_public_key *b)
@@ -71,7 +71,7 @@ static enum stele_err judge_record(struct stele_request *req, const struct stele
 
 struct record_put {
 	struct stele_request *req;
-	struct stele_store *store;
+	struct stele_disk *disk;
 	struct stele_head_record_put head;
 	struct stele_key key;
 	struct stele_store_write write;
@@ -112,7 +112,7 @@ static void undo_refusal(struct record_put *p)
 	p->item.key.kind = STELE_ENTRY_REFUSE;
 	p->write =
 	    (struct stele_store_write){.item = &p->item, .n = 1, .cb = refusal_undone, .ctx = p};
-	stele_store_write(p->store, &p->write);
+	stele_disk_write(p->disk, &p->write);
 }
 
 static void put_written(struct stele_store_write *w)
@@ -130,7 +130,7 @@ static void put_write(struct record_put *p)
 	    .key = p->key, .meta = p->head.record, .meta_len = p->head.record_len};
 	p->write =
 	    (struct stele_store_write){.item = &p->item, .n = 1, .cb = put_written, .ctx = p};
-	stele_store_write(p->store, &p->write);
+	stele_disk_write(p->disk, &p->write);
 }
 
 static void look_head(struct stele_ask *ask, uint32_t at, struct stele_writer *w)
@@ -206,7 +206,7 @@ static enum stele_err put_begin(struct stele_request *req, struct record_put *p)
 		err = stele_record_decode(p->head.record, p->head.record_len, true, &r, piece);
 	if (err == STELE_OK)
 		err = stele_ops_may_write(req, p->head.slot, STELE_POOL_RECORD, &r.deposit.object,
-		                          &p->store);
+		                          &p->disk);
 	if (err == STELE_OK)
 		err = judge_record(req, &r);
 	if (err == STELE_OK)
@@ -280,7 +280,7 @@ void stele_op_mark_add(struct stele_request *req)
 	struct stele_head_mark_add h;
 	struct stele_mark m;
 	struct stele_sig sig;
-	struct stele_store *store;
+	struct stele_disk *disk;
 	const char *text;
 	size_t len;
 	enum stele_err err = stele_head_mark_add_decode(req->head, req->head_len, &h);
@@ -291,7 +291,7 @@ void stele_op_mark_add(struct stele_request *req)
 	if (err == STELE_OK && !stele_sig_ok(&m.author, text, len, &sig))
 		err = stele_fail(STELE_ERR_DENIED, "the mark's signature does not hold");
 	if (err == STELE_OK)
-		err = stele_ops_may_write(req, h.slot, STELE_POOL_RECORD, &m.object, &store);
+		err = stele_ops_may_write(req, h.slot, STELE_POOL_RECORD, &m.object, &disk);
 	if (err == STELE_OK)
 		err = judge_mark(req, &m);
 	if (err != STELE_OK) {
@@ -304,14 +304,14 @@ void stele_op_mark_add(struct stele_request *req)
 	    .meta_len = h.mark_len,
 	};
 	stele_deposit_hash(text, len, &item.key.sub); /* a mark's id: SHA-256 of its text */
-	write_item(req, store, &item);
+	write_item(req, disk, &item);
 }
 
 /* ---- REFUSE (P3): has the record, or refuses the deposit for good ---- */
 
 struct refuse {
 	struct stele_request *req;
-	struct stele_store *store;
+	struct stele_disk *disk;
 	struct stele_head_refuse head;
 	struct stele_key key[2]; /* the record, the refusal */
 	bool present[2];
@@ -364,7 +364,7 @@ static void refuse_looked(struct stele_store_have *h)
 		c->item = (struct stele_item){.key = c->key[1]};
 		c->write =
 		    (struct stele_store_write){.item = &c->item, .n = 1, .cb = refused, .ctx = c};
-		stele_store_write(c->store, &c->write);
+		stele_disk_write(c->disk, &c->write);
 	}
 }
 
@@ -372,7 +372,7 @@ static enum stele_err refuse_begin(struct stele_request *req, struct refuse *c)
 {
 	struct stele_head_refuse *h = &c->head;
 	STELE_TRY(stele_head_refuse_decode(req->head, req->head_len, h));
-	STELE_TRY(stele_ops_may_write(req, h->slot, STELE_POOL_RECORD, &h->object, &c->store));
+	STELE_TRY(stele_ops_may_write(req, h->slot, STELE_POOL_RECORD, &h->object, &c->disk));
 	c->req = req;
 	c->key[0] = (struct stele_key){.pool = STELE_POOL_RECORD,
 	                               .kind = STELE_ENTRY_RECORD,
@@ -395,5 +395,5 @@ void stele_op_refuse(struct stele_request *req)
 	}
 	c->have = (struct stele_store_have){
 	    .key = c->key, .n = 2, .out = c->present, .cb = refuse_looked, .ctx = c};
-	stele_store_have(c->store, &c->have);
+	stele_disk_have(c->disk, &c->have);
 }

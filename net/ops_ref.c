@@ -36,14 +36,14 @@ static void ref_written(struct stele_store_write *w)
 
 static void refs_start(struct ref_add *a, const struct stele_head_ref_add *h)
 {
-	struct stele_store *store;
+	struct stele_disk *disk;
 	a->waiting = a->n + 1; /* one for this loop */
 	for (uint32_t i = 0; i < a->n; i++) {
 		struct ref_one *one = &a->one[i];
 		one->all = a;
 		stele_wire_ref_at(h, i, &one->ref);
 		enum stele_err err =
-		    stele_ops_may_write(a->req, h->slot, h->pool, &one->ref.block, &store);
+		    stele_ops_may_write(a->req, h->slot, h->pool, &one->ref.block, &disk);
 		if (err != STELE_OK) {
 			a->code[i] = (uint8_t)err;
 			a->waiting--;
@@ -59,7 +59,7 @@ static void refs_start(struct ref_add *a, const struct stele_head_ref_add *h)
 		};
 		one->write = (struct stele_store_write){
 		    .item = &one->item, .n = 1, .cb = ref_written, .ctx = one};
-		stele_store_write(store, &one->write);
+		stele_disk_write(disk, &one->write);
 	}
 	if (--a->waiting == 0)
 		refs_reply(a);
@@ -118,14 +118,14 @@ void stele_op_have(struct stele_request *req)
 	struct have *ctx = n <= STELE_HAVE_MAX ? calloc(1, sizeof(*ctx)) : NULL;
 	for (uint32_t i = 0; ctx && i < n; i++)
 		stele_read_key(&r, &ctx->key[i]);
-	struct stele_store *store;
+	struct stele_disk *disk;
 	enum stele_err err = STELE_OK;
 	if (n > STELE_HAVE_MAX || !stele_read_done(&r))
 		err = stele_fail(STELE_ERR_INVALID, "HAVE: head is not slot, count, keys");
 	else if (!ctx)
 		err = stele_fail(STELE_ERR_NOMEM, "HAVE: out of memory");
 	else
-		err = stele_ops_store(req, slot, &store);
+		err = stele_ops_disk(req, slot, &disk);
 	if (err != STELE_OK) {
 		free(ctx);
 		stele_reply_error(req, err);
@@ -134,5 +134,5 @@ void stele_op_have(struct stele_request *req)
 	ctx->req = req;
 	ctx->have = (struct stele_store_have){
 	    .key = ctx->key, .n = n, .out = ctx->out, .cb = have_done, .ctx = ctx};
-	stele_store_have(store, &ctx->have);
+	stele_disk_have(disk, &ctx->have);
 }

@@ -15,7 +15,7 @@
 struct shard_put {
 	struct stele_op work;
 	struct stele_request *req;
-	struct stele_store *store;
+	struct stele_disk *disk;
 	struct stele_head_shard_put head;
 	struct stele_descriptor desc;
 	const struct stele_hash *rows; /* own first */
@@ -83,7 +83,7 @@ static void put_write(struct shard_put *p)
 		return;
 	}
 	p->write = (struct stele_store_write){.item = p->item, .n = n, .cb = put_written, .ctx = p};
-	stele_store_write(p->store, &p->write);
+	stele_disk_write(p->disk, &p->write);
 }
 
 /* The bytes of one buffer against the shard's own row; CRCs on the way. */
@@ -209,7 +209,7 @@ static enum stele_err put_decode(struct shard_put *p)
 	p->rows = (const struct stele_hash *)(h->meta + used);
 	p->key = (struct stele_key){.pool = h->pool, .kind = STELE_ENTRY_SHARD, .index = h->index};
 	stele_descriptor_id(&p->desc, &p->key.id);
-	STELE_TRY(stele_ops_may_write(req, h->slot, h->pool, &p->key.id, &p->store));
+	STELE_TRY(stele_ops_may_write(req, h->slot, h->pool, &p->key.id, &p->disk));
 	const struct stele_pool *pool =
 	    stele_map_pool(stele_node_map(stele_req_node(req)), h->pool);
 	if (!stele_code_id_equal(pool->code, p->desc.code))
@@ -237,7 +237,7 @@ void stele_op_shard_put(struct stele_request *req)
 	}
 	p->have = (struct stele_store_have){
 	    .key = &p->key, .n = 1, .out = &p->present, .cb = put_had, .ctx = p};
-	stele_store_have(p->store, &p->have);
+	stele_disk_have(p->disk, &p->have);
 }
 
 /* ---- SHARD_GET ---- */
@@ -281,10 +281,10 @@ static void get_done(struct stele_store_read *r)
 void stele_op_shard_get(struct stele_request *req)
 {
 	struct stele_head_shard_get h;
-	struct stele_store *store;
+	struct stele_disk *disk;
 	enum stele_err err = stele_head_shard_get_decode(req->head, req->head_len, &h);
 	if (err == STELE_OK)
-		err = stele_ops_store(req, h.slot, &store);
+		err = stele_ops_disk(req, h.slot, &disk);
 	if (err == STELE_OK && h.cells > STELE_SHARD_CELLS_MAX)
 		err = stele_fail(STELE_ERR_INVALID, "no shard has %u cells", h.cells);
 	struct shard_get *g = err == STELE_OK ? calloc(1, sizeof(*g)) : NULL;
@@ -314,5 +314,5 @@ void stele_op_shard_get(struct stele_request *req)
 	    .cb = get_done,
 	    .ctx = g,
 	};
-	stele_store_read(store, &g->read);
+	stele_disk_read(disk, &g->read);
 }

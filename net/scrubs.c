@@ -103,36 +103,36 @@ static void swept(struct stele_store_scrub *scrub)
 	if (w->again && !s->closing) {
 		w->again = false;
 		sweep_start(w, s->deep, false);
-	} else if (!any_running(s)) {
-		s->asked = false;
 	}
+	if (!any_running(s))
+		s->asked = false;
 	maybe_closed(s);
 }
 
 /* As it was set; else so that a large disk too is through in half of the period. */
-static uint64_t rate(const struct stele_scrubs *s, struct stele_store *store, bool deep)
+static uint64_t rate(const struct stele_scrubs *s, const struct stele_disk *disk, bool deep)
 {
-	struct stele_store_status st;
 	if (s->bytes_per_s)
 		return s->bytes_per_s;
-	stele_store_status(store, &st);
-	uint64_t needed = st.used / (uint64_t)((deep ? MONTH_S : WEEK_S) / 2);
+	uint64_t needed = stele_disk_used(disk) / (uint64_t)((deep ? MONTH_S : WEEK_S) / 2);
 	return needed > RATE ? needed : RATE;
 }
 
 static void sweep_start(struct sweep *w, bool deep, bool background)
 {
-	struct stele_store *store = stele_slots_store(w->all->slots, w->slot);
+	struct stele_disk *disk = stele_slots_disk(w->all->slots, w->slot);
+	if (!disk)
+		return; /* detached meanwhile */
 	w->running = true;
 	w->scrub = (struct stele_store_scrub){
 	    .deep = deep,
 	    .resume = background,
-	    .bytes_per_s = background ? rate(w->all, store, deep) : 0,
+	    .bytes_per_s = background ? rate(w->all, disk, deep) : 0,
 	    .victim = victim_found,
 	    .cb = swept,
 	    .ctx = w,
 	};
-	stele_store_scrub(store, &w->scrub);
+	stele_disk_scrub(disk, &w->scrub);
 }
 
 enum stele_err stele_scrubs_start(struct stele_scrubs *s, bool deep)
@@ -146,12 +146,12 @@ enum stele_err stele_scrubs_start(struct stele_scrubs *s, bool deep)
 	s->last_failure[0] = '\0';
 	for (uint32_t i = 0; i < stele_slots_n(s->slots); i++) {
 		struct sweep *w = &s->sweep[i];
-		struct stele_store *store = stele_slots_store(s->slots, i);
-		if (!store)
+		struct stele_disk *disk = stele_slots_disk(s->slots, i);
+		if (!disk)
 			continue;
-		if (w->running) {
+		if (w->running) { /* perhaps of a disk that is gone: its scrub has been told to end */
 			w->again = true;
-			stele_store_scrub_cancel(store);
+			stele_disk_scrub_cancel(disk);
 		} else {
 			sweep_start(w, deep, false);
 		}
@@ -161,10 +161,10 @@ enum stele_err stele_scrubs_start(struct stele_scrubs *s, bool deep)
 }
 
 /* One that was cut off goes on at once. A wall clock that has gone back by more than a day is not believed. */
-static bool is_due(const struct sweep *w, struct stele_store *store, bool deep)
+static bool is_due(const struct sweep *w, const struct stele_disk *disk, bool deep)
 {
 	struct stele_store_scrubbed last;
-	stele_store_scrubbed(store, deep, &last);
+	stele_disk_scrubbed(disk, deep, &last);
 	if (last.under_way)
 		return true;
 	if (!last.finished)
@@ -175,12 +175,12 @@ static bool is_due(const struct sweep *w, struct stele_store *store, bool deep)
 
 static void look(struct sweep *w)
 {
-	struct stele_store *store = stele_slots_store(w->all->slots, w->slot);
-	if (!store || w->running || stele_env_now(w->all->env) < w->not_before)
+	const struct stele_disk *disk = stele_slots_disk(w->all->slots, w->slot);
+	if (!disk || w->running || stele_env_now(w->all->env) < w->not_before)
 		return;
-	if (is_due(w, store, true)) /* that is both */
+	if (is_due(w, disk, true)) /* that is both */
 		sweep_start(w, true, true);
-	else if (is_due(w, store, false))
+	else if (is_due(w, disk, false))
 		sweep_start(w, false, true);
 }
 
@@ -257,8 +257,8 @@ void stele_scrubs_close(struct stele_scrubs *s, void (*done)(void *ctx), void *c
 	s->closed = done;
 	s->closed_ctx = ctx;
 	for (uint32_t i = 0; i < stele_slots_n(s->slots); i++)
-		if (s->sweep[i].running)
-			stele_store_scrub_cancel(stele_slots_store(s->slots, i));
+		if (s->sweep[i].running && stele_slots_disk(s->slots, i))
+			stele_disk_scrub_cancel(stele_slots_disk(s->slots, i));
 	if (stele_op_pending(&s->timer))
 		stele_env_cancel(s->env, &s->timer);
 	else

@@ -101,6 +101,10 @@ static enum stele_err take_lock(struct stele_store *s)
 		                  s->vol.dir);
 	if (r < 0)
 		return stele_fail_errno((int)-r, "%s: lock", s->vol.dir);
+	struct stele_stat st;
+	STELE_TRY(stele_file_stat(s->env, path, &st));
+	s->lock_dev = st.dev;
+	s->lock_ino = st.ino;
 	return STELE_OK;
 }
 
@@ -238,6 +242,34 @@ void stele_store_fence(struct stele_store *s, const char *fmt, ...)
 	va_start(ap, fmt);
 	vsnprintf(s->fence_reason, sizeof(s->fence_reason), fmt, ap);
 	va_end(ap);
+}
+
+void stele_store_check_place(struct stele_store *s)
+{
+	char path[STELE_PATH_MAX];
+	struct stele_stat st;
+	path_in(s->vol.dir, LOCK_FILE, path);
+	struct stele_op op = {.kind = STELE_OP_STAT, .path = path, .st = &st};
+	int64_t r = stele_env_call(s->env, &op);
+	if (r == -ENOENT || r == -ENOTDIR ||
+	    (r == 0 && (st.dev != s->lock_dev || st.ino != s->lock_ino)))
+		stele_store_fence(s, "%s has gone, or another is in its place: unmounted, removed?",
+		                  s->vol.dir);
+}
+
+bool stele_store_full(const struct stele_store *s)
+{
+	return s->full;
+}
+
+bool stele_store_fenced(const struct stele_store *s)
+{
+	return s->fenced;
+}
+
+const char *stele_store_fence_reason(const struct stele_store *s)
+{
+	return s->fence_reason;
 }
 
 /* ---- callbacks that must not fire inside the call ---- */

@@ -20,6 +20,18 @@
 
 struct stele_store;
 
+/* Room in every request for whoever takes it to the store's loop from another (net/disk.h) and back; the
+ * store leaves it alone. */
+struct stele_store_trip {
+	struct stele_msg msg; /* first: a message on its way is its trip */
+	void *disk;
+	void *request;
+	void (*begin)(struct stele_store *store, struct stele_store_trip *t);
+	void (*end)(struct stele_store_trip *t, enum stele_err err);
+	void (*cb)(void); /* the request's own */
+	uint64_t arg;
+};
+
 enum stele_entry_kind { /* format: DO NOT CHANGE THESE VALUES */
 	STELE_ENTRY_SHARD = 1,  /* id block, index;          meta: see FORMAT.md, data: cells */
 	STELE_ENTRY_REF = 2,    /* id block, sub deposit;    meta: object id */
@@ -107,6 +119,7 @@ struct stele_store_write {
 	char detail[STELE_DETAIL_MAX];
 	uint64_t lsn;
 	void *priv[8];
+	struct stele_store_trip trip;
 };
 void stele_store_write(struct stele_store *store, struct stele_store_write *w);
 
@@ -128,6 +141,7 @@ struct stele_store_read {
 	uint8_t *meta;         /* descriptor and rows as they were written; free with read_finish */
 	uint32_t meta_len;
 	void *priv[8];
+	struct stele_store_trip trip;
 };
 void stele_store_read(struct stele_store *store, struct stele_store_read *r);
 void stele_store_read_finish(struct stele_store_read *r);
@@ -160,6 +174,7 @@ struct stele_store_list {
 	bool more;                 /* go on with after = item[n - 1].key */
 	void *memory;
 	void *priv[8];
+	struct stele_store_trip trip;
 };
 void stele_store_list(struct stele_store *store, struct stele_store_list *l);
 void stele_store_list_finish(struct stele_store_list *l);
@@ -176,6 +191,7 @@ struct stele_store_have {
 	void *ctx;
 	enum stele_err err;
 	void *priv[8];
+	struct stele_store_trip trip;
 };
 void stele_store_have(struct stele_store *store, struct stele_store_have *h);
 
@@ -192,6 +208,7 @@ struct stele_store_digest {
 	uint64_t keys;
 	uint64_t bytes;
 	void *priv[8];
+	struct stele_store_trip trip;
 };
 void stele_store_digest(struct stele_store *store, struct stele_store_digest *d);
 
@@ -200,8 +217,8 @@ void stele_store_digest(struct stele_store *store, struct stele_store_digest *d)
 /* One scrub pass (N9): every live entry's CRCs and padding, in the order in which they lie on the disk; deep:
  * every cell's SHA-256 against its row, rows against the descriptor, the texts of records and marks too.
  * Throttled to bytes_per_s (0: none); gives way to reads and writes in any case.
- * Only one at a time: BUSY. Progress may be read at any time from the request: of the bytes and entries
- * gone through by this pass. A victim whose kind is STELE_ENTRY_FOOTER is damage outside any live entry,
+ * Only one at a time: BUSY. Progress may be read at any time from the request, on any thread: of the
+ * bytes and entries gone through by this pass. A victim whose kind is STELE_ENTRY_FOOTER is damage outside any live entry,
  * named in why: nothing is lost by it.
  * resume: goes on where the last one of this kind (deep or not) with `resume` was when it was cancelled or the
  * store closed, or begins; victims from before are listed as bad. Without it: from the beginning. */
@@ -214,8 +231,9 @@ struct stele_store_scrub {
 	void *ctx;
 	enum stele_err err;
 	char detail[STELE_DETAIL_MAX];
-	uint64_t bytes_done, bytes_total, entries, victims;
+	_Atomic uint64_t bytes_done, bytes_total, entries, victims;
 	void *priv[8];
+	struct stele_store_trip trip;
 };
 void stele_store_scrub(struct stele_store *store, struct stele_store_scrub *s);
 void stele_store_scrub_cancel(struct stele_store *store);
@@ -243,5 +261,13 @@ struct stele_store_status {
 	uint64_t uptime_ns;            /* since open: P3's clock */
 };
 void stele_store_status(struct stele_store *store, struct stele_store_status *out);
+/* Of the status, what costs nothing to know. */
+bool stele_store_full(const struct stele_store *store);
+bool stele_store_fenced(const struct stele_store *store);
+const char *stele_store_fence_reason(const struct stele_store *store); /* "" while it is not fenced */
+
+/* Looks whether the directory is still the one that was opened. Where it has gone (unmounted, removed,
+ * replaced), what is written would be lost with it: the store is fenced. Blocks for a stat. */
+void stele_store_check_place(struct stele_store *store);
 
 #endif

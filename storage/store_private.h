@@ -74,6 +74,7 @@ struct stele_store {
 	struct stele_env *env;
 	struct stele_superblock sb;
 	int lock_fd;
+	uint64_t lock_dev, lock_ino; /* of the lock file when it was opened */
 	uint64_t capacity;
 	uint64_t opened_ns;
 	char index_dir[STELE_PATH_MAX];

@@ -109,6 +109,8 @@ static enum stele_err create_node(struct daemon *d)
 	const struct stele_config *c = &d->config;
 	struct stele_node_opts opts = {
 	    .env = d->env,
+	    .own_loops = true,
+	    .workers = c->workers,
 	    .kv = &stele_kv_leveldb,
 	    .transport = d->tls,
 	    .id = c->id,

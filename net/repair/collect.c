@@ -127,7 +127,11 @@ static void write(struct stele_collect *c, const struct stele_item *item)
 	c->write_item = *item;
 	c->write =
 	    (struct stele_store_write){.item = &c->write_item, .n = 1, .cb = written, .ctx = c};
-	stele_store_write(stele_slots_store(c->slots, current(c)->slot), &c->write);
+	struct stele_disk *disk = stele_slots_disk(c->slots, current(c)->slot);
+	if (disk)
+		stele_disk_write(disk, &c->write);
+	else
+		postpone(c); /* detached meanwhile */
 }
 
 static void remove_current(struct stele_collect *c)
@@ -242,10 +246,10 @@ static void refs_asked(struct stele_ask *a)
 		postpone(c);
 	else if (c->found > 0)
 		look(c, &c->found_deposit, &c->found_object, looked_at_found);
-	else if (a->answered == a->window.n)
+	else if (a->answered == a->window.n && old_enough(c, current(c)))
 		remove_current(c);
 	else
-		postpone(c); /* somebody may know better */
+		postpone(c); /* somebody may know better; or its slot got another disk meanwhile */
 }
 
 /* References: when nobody has the record, does everybody refuse the deposit? */
@@ -303,7 +307,7 @@ static void judge(struct stele_collect *c)
 	for (; c->at < c->suspects.n && !c->closing; c->at++) {
 		const struct stele_suspect *s = current(c);
 		if (!stele_map_pool(c->roll.map, s->key.pool) ||
-		    !stele_slots_store(c->slots, s->slot))
+		    !stele_slots_disk(c->slots, s->slot))
 			continue;
 		if (s->key.kind == STELE_ENTRY_REF && !s->bad) {
 			look(c, &s->deposit, &s->object, looked_at_suspect);
@@ -479,6 +483,14 @@ void stele_collect_touch(struct stele_collect *c, uint16_t slot, const struct st
 	struct stele_suspect *s = stele_suspects_find(&c->suspects, slot, key);
 	if (s)
 		s->since = stele_env_now(c->env);
+}
+
+void stele_collect_renew(struct stele_collect *c, uint16_t slot)
+{
+	for (uint32_t i = 0; i < c->suspects.n; i++)
+		if (c->suspects.v[i].slot == slot)
+			c->suspects.v[i].since = stele_env_now(c->env);
+	stele_search_renew(&c->search, slot);
 }
 
 void stele_collect_status(const struct stele_collect *c, struct stele_collect_status *out)

@@ -34,6 +34,8 @@ void stele_collect_close(struct stele_collect *c, void (*done)(void *ctx), void 
 void stele_collect_destroy(struct stele_collect *c); /* after done; accepts NULL */
 /* Somebody relies on the shard of this key from now on, and may bring its reference later. */
 void stele_collect_touch(struct stele_collect *c, uint16_t slot, const struct stele_key *key);
+/* Another disk is in the slot: what is found on it has not been there for any time yet. */
+void stele_collect_renew(struct stele_collect *c, uint16_t slot);
 void stele_collect_status(const struct stele_collect *c, struct stele_collect_status *out);
 
 #endif

@@ -476,7 +476,7 @@ static void append(struct job *j)
 		};
 	j->write =
 	    (struct stele_store_write){.item = j->item, .n = 1 + j->nref, .cb = appended, .ctx = j};
-	stele_store_write(j->r->target, &j->write);
+	stele_disk_write(j->r->target, &j->write);
 }
 
 static void decoded(struct stele_op *op)
@@ -537,5 +537,5 @@ void stele_rebuild_start(struct stele_rebuild *r)
 	    .pool = r->pool, .kind = STELE_ENTRY_SHARD, .index = r->index, .id = r->block};
 	j->have = (struct stele_store_have){
 	    .key = &j->key, .n = 1, .out = &j->present, .cb = looked, .ctx = j};
-	stele_store_have(r->target, &j->have);
+	stele_disk_have(r->target, &j->have);
 }

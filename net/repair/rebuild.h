@@ -15,7 +15,7 @@ struct stele_rebuild {
 	struct stele_env *env;
 	struct stele_peers *peers;
 	struct stele_buf_pool *bufs;
-	struct stele_store *target;
+	struct stele_disk *target;
 	uint16_t pool;
 	uint8_t index;
 	struct stele_hash block;

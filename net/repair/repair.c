@@ -31,6 +31,7 @@ struct stele_repair {
 	struct stele_repair_opts opts;
 	struct stele_inventory *inv;
 	struct stele_inventory_run run;
+	uint64_t slots;     /* stele_slots_changes when it began */
 	bool run_for_round; /* the inventory under way is a round's, else for `serving` */
 	struct stele_health *waiting, *serving; /* chained through priv[0] */
 	struct stele_op timer;
@@ -429,6 +430,8 @@ static void pump(struct stele_repair *r)
 
 static void judge_slots(struct stele_repair *r)
 {
+	if (r->slots != stele_slots_changes(r->opts.slots))
+		return; /* what was found whole may have been another disk */
 	for (uint16_t i = 0; i < stele_slots_n(r->opts.slots); i++)
 		if (stele_slots_refilling(r->opts.slots, i) &&
 		    stele_inventory_slot_whole(r->inv, i))
@@ -490,6 +493,7 @@ static void inventory_done(struct stele_inventory_run *run)
 static void take_inventory(struct stele_repair *r, bool for_round)
 {
 	r->run_for_round = for_round;
+	r->slots = stele_slots_changes(r->opts.slots);
 	r->run = (struct stele_inventory_run){.cb = inventory_done, .ctx = r};
 	if (for_round && r->forced)
 		r->asked = false;
@@ -580,6 +584,12 @@ void stele_repair_now(struct stele_repair *r)
 	r->st.running = r->forced = r->asked = r->due = true;
 	r->fruitless = 0;
 	next_step(r);
+}
+
+void stele_repair_soon(struct stele_repair *r)
+{
+	if (r->opts.heal_ns > SOON_NS && !r->closing && stele_op_pending(&r->timer))
+		arm(r, SOON_NS);
 }
 
 void stele_repair_stop(struct stele_repair *r)

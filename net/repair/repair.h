@@ -57,6 +57,8 @@ void stele_repair_health(struct stele_repair *r, struct stele_health *h);
 
 /* Repairs at once, without grace, round after round until a round finds nothing to do (or nothing it can do). */
 void stele_repair_now(struct stele_repair *r);
+/* A disk has come: the next round of self-healing begins in a few seconds. */
+void stele_repair_soon(struct stele_repair *r);
 void stele_repair_stop(struct stele_repair *r);
 
 struct stele_repair_status {

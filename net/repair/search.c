@@ -159,14 +159,20 @@ static void list_page(struct stele_search *f, bool metas)
 	    .ctx = f,
 	};
 	memset(f->list.last.b, 0xff, STELE_HASH_LEN);
-	stele_store_list(stele_slots_store(f->slots, f->slot), &f->list);
+	struct stele_disk *disk = stele_slots_disk(f->slots, f->slot);
+	if (disk) {
+		stele_disk_list(disk, &f->list);
+		return;
+	}
+	f->list.err = STELE_ERR_UNAVAILABLE; /* detached while it was read */
+	page_end(f);
 }
 
 /* Where the next page is. */
 static void scan(struct stele_search *f)
 {
 	for (; !f->stop && f->slot < stele_slots_n(f->slots); f->slot++, f->pool_at = 0) {
-		if (!stele_slots_store(f->slots, f->slot) ||
+		if (!stele_slots_disk(f->slots, f->slot) ||
 		    stele_slots_refilling(f->slots, f->slot))
 			continue;
 		while (f->pool_at < f->roll->map->npools &&
@@ -188,8 +194,8 @@ void stele_search_start(struct stele_search *f)
 {
 	for (uint32_t i = 0; i < stele_slots_n(f->slots); i++) {
 		struct stele_store_identity id = {0};
-		if (stele_slots_store(f->slots, i))
-			stele_store_identity(stele_slots_store(f->slots, i), &id);
+		if (stele_slots_disk(f->slots, i))
+			stele_disk_identity(stele_slots_disk(f->slots, i), &id);
 		f->lsn[i] = id.lsn;
 		f->complete[i] = !stele_slots_refilling(f->slots, i);
 	}
@@ -204,6 +210,12 @@ void stele_search_settle(struct stele_search *f)
 	for (uint32_t i = 0; i < stele_slots_n(f->slots); i++)
 		if (f->complete[i] && !f->overflow)
 			f->settled[i] = f->lsn[i];
+}
+
+void stele_search_renew(struct stele_search *f, uint16_t slot)
+{
+	f->settled[slot] = 0;
+	f->complete[slot] = false; /* of a search under way */
 }
 
 void stele_search_forget(struct stele_search *f)

@@ -50,6 +50,8 @@ struct stele_search {
 void stele_search_start(struct stele_search *search);
 /* After a search that was not stopped: what it has read needs no look again. */
 void stele_search_settle(struct stele_search *search);
+/* Another disk is in the slot: what is on it needs a look. */
+void stele_search_renew(struct stele_search *search, uint16_t slot);
 /* Everything needs one again: a deposit that lived may live no more. */
 void stele_search_forget(struct stele_search *search);
 

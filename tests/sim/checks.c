@@ -157,9 +157,9 @@ static void listed(struct stele_store_list *list)
 
 static void read_pool(struct life *l, uint32_t node, uint16_t pool, struct contents *out)
 {
-	struct stele_store *store = stele_slots_store(stele_node_slots(l->w.node[node].node), 0);
+	struct stele_disk *disk = stele_slots_disk(stele_node_slots(l->w.node[node].node), 0);
 	struct stele_key after = {0};
-	bool more = store != NULL;
+	bool more = disk != NULL;
 	while (more) {
 		struct listing g = {.list = {.pool = pool,
 		                             .kinds = ~0u,
@@ -168,7 +168,7 @@ static void read_pool(struct life *l, uint32_t node, uint16_t pool, struct conte
 		                             .cb = listed,
 		                             .ctx = &g}};
 		memset(g.list.last.b, 0xff, STELE_HASH_LEN);
-		stele_store_list(store, &g.list);
+		stele_disk_list(disk, &g.list);
 		if (!world_run(&l->w, is_true, &g.over, 60) || g.list.err != STELE_OK) {
 			life_broke(l, "a store cannot be listed: %s", g.list.detail);
 			exit(1);

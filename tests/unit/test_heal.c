@@ -63,9 +63,9 @@ static void read_over(struct stele_store_read *r)
 	*(bool *)r->ctx = true;
 }
 
-static struct stele_store *store_of(struct world *w, uint32_t node)
+static struct stele_disk *disk_of(struct world *w, uint32_t node)
 {
-	return stele_slots_store(stele_node_slots(w->node[node].node), 0);
+	return stele_slots_disk(stele_node_slots(w->node[node].node), 0);
 }
 
 struct listing {
@@ -91,7 +91,7 @@ static uint32_t count_indexes(struct world *w, uint32_t node, uint8_t kind, stru
 		                             .cb = listed,
 		                             .ctx = &g}};
 		memset(g.list.last.b, 0xff, STELE_HASH_LEN);
-		stele_store_list(store_of(w, node), &g.list);
+		stele_disk_list(disk_of(w, node), &g.list);
 		run(w, &g.over);
 		cr_assert_eq(g.list.err, STELE_OK);
 		cr_assert_not(g.list.more);
@@ -135,7 +135,7 @@ static void add_refs(struct world *w, uint32_t node, const struct stele_key *sha
 			g.item[i].key.index = 0;
 			stele_put_le32(g.item[i].key.sub.b, (at + i) * 2654435761u);
 		}
-		stele_store_write(store_of(w, node), &g.write);
+		stele_disk_write(disk_of(w, node), &g.write);
 		run(w, &g.over);
 		cr_assert_eq(g.write.err, STELE_OK, "%s", g.write.detail);
 	}
@@ -267,7 +267,7 @@ static void spoil(struct world *w, uint32_t node, const struct stele_key *shard)
 	                                   .ninto = 1,
 	                                   .cb = read_over,
 	                                   .ctx = &r.over};
-	stele_store_read(store_of(w, node), &r.read);
+	stele_disk_read(disk_of(w, node), &r.read);
 	run(w, &r.over);
 	cr_assert_eq(r.read.err, STELE_OK, "%s", r.read.detail);
 	struct iovec data = {bytes, r.read.data_len};
@@ -283,7 +283,7 @@ static void spoil(struct world *w, uint32_t node, const struct stele_key *shard)
 			g.item[0].ndata = 1;
 			g.item[0].data_len = r.read.data_len;
 		}
-		stele_store_write(store_of(w, node), &g.write);
+		stele_disk_write(disk_of(w, node), &g.write);
 		run(w, &g.over);
 		cr_assert_eq(g.write.err, STELE_OK, "%s", g.write.detail);
 	}
@@ -291,11 +291,18 @@ static void spoil(struct world *w, uint32_t node, const struct stele_key *shard)
 	free(bytes);
 }
 
+static void status_over(struct stele_disk_status *s)
+{
+	*(bool *)s->ctx = true;
+}
+
 static uint64_t victims(struct world *w, uint32_t node)
 {
-	struct stele_store_status st;
-	stele_store_status(store_of(w, node), &st);
-	return st.bad;
+	bool over = false;
+	struct stele_disk_status s = {.cb = status_over, .ctx = &over};
+	stele_disk_status(disk_of(w, node), &s);
+	run(w, &over);
+	return s.st.bad;
 }
 
 /* It is left out, and told; the copy is made good where it lies. */
