@@ -36,6 +36,7 @@ const struct stele_op_rule stele_ops_table[] = {
     {STELE_OPCODE_STATUS, ADMIN | READER, SMALL, SMALL, stele_op_status},
     {STELE_OPCODE_REPAIR, ADMIN, SMALL, SMALL, stele_op_repair},
     {STELE_OPCODE_SCRUB, ADMIN, SMALL, SMALL, stele_op_scrub},
+    {STELE_OPCODE_DISK, ADMIN, SMALL, SMALL, stele_op_disk},
     {STELE_OPCODE_REPORT_BAD, READER | NODE, SMALL, 0, stele_op_report_bad},
     {STELE_OPCODE_FEED, SEQ | NODE, SMALL, 0, stele_op_feed},
     {0},

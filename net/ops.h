@@ -1,7 +1,7 @@
 /*
  * Opcode -> handler: start reading the storage node here. The table says who may call what, and how large; handlers
  * live in ops_shard.c (shards, references), ops_record.c (records, marks, refusals), ops_list.c (what is
- * there), ops_admin.c (status, repair, scrub, map). All run on the node's loop; req->node is the struct stele_node.
+ * there), ops_admin.c (status, repair, scrub, disks, map). All run on the node's loop; req->node is the struct stele_node.
  */
 #ifndef NET_OPS_H
 #define NET_OPS_H
@@ -51,5 +51,6 @@ void stele_op_pg_digest(struct stele_request *req);
 void stele_op_status(struct stele_request *req);
 void stele_op_repair(struct stele_request *req);
 void stele_op_scrub(struct stele_request *req);
+void stele_op_disk(struct stele_request *req);
 
 #endif

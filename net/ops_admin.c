@@ -439,3 +439,63 @@ void stele_op_scrub(struct stele_request *req)
 	}
 	reply_json(req, scrub_json(stele_node_scrubs(node)));
 }
+
+/* ---- DISK: attach, detach ---- */
+
+struct disk_change {
+	struct stele_request *req;
+	bool attach;
+	struct stele_slot_change change;
+};
+
+static void disk_changed(struct stele_slot_change *change)
+{
+	struct disk_change *c = change->ctx;
+	struct stele_node *node = stele_req_node(c->req);
+	struct stele_slots *slots = stele_node_slots(node);
+	if (change->err != STELE_OK) {
+		stele_ops_fail(c->req, change->err, change->detail);
+	} else {
+		if (c->attach)
+			stele_node_attached(node, change->slot);
+		reply_json(c->req, slot_json(slots, change->slot, NULL));
+	}
+	free(c);
+}
+
+void stele_op_disk(struct stele_request *req)
+{
+	struct stele_node *node = stele_req_node(req);
+	json_t *ask = request_json(req);
+	if (!ask)
+		return;
+	const char *action = json_string_value(json_object_get(ask, "action"));
+	const json_t *slot = json_object_get(ask, "slot");
+	bool attach = action && strcmp(action, "attach") == 0;
+	bool detach = action && strcmp(action, "detach") == 0;
+	bool sound = (attach || detach) && json_is_integer(slot) && json_integer_value(slot) >= 0 &&
+	             json_integer_value(slot) < STELE_SLOTS_MAX;
+	struct disk_change *c = sound ? calloc(1, sizeof(*c)) : NULL;
+	if (c) {
+		c->req = req;
+		c->attach = attach;
+		c->change =
+		    (struct stele_slot_change){.slot = (uint32_t)json_integer_value(slot),
+		                               .as_new = json_is_true(json_object_get(ask, "new")),
+		                               .cb = disk_changed,
+		                               .ctx = c};
+	}
+	json_decref(ask);
+	if (!c) {
+		stele_ops_fail(req, sound ? STELE_ERR_NOMEM : STELE_ERR_INVALID,
+		               sound ? "out of memory"
+		                     : "disk: action is attach or detach, slot 0 to 15");
+		return;
+	}
+	enum stele_err err = attach ? stele_node_attach(node, &c->change)
+	                            : stele_slots_detach(stele_node_slots(node), &c->change);
+	if (err != STELE_OK) {
+		free(c);
+		stele_reply_error(req, err);
+	}
+}

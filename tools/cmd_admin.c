@@ -1,4 +1,4 @@
-/* status, repair, scrub: what an operator looks at and orders. */
+/* status, repair, scrub, disks: what an operator looks at and orders. */
 #include "tools/cmd_admin.h"
 
 #include <inttypes.h>
@@ -466,6 +466,71 @@ static enum stele_err run_scrub(struct stele_cli *cli)
 	return err;
 }
 
+/* ---- node attach, node detach ---- */
+
+#define DISK_NS (3600ull * 1000 * 1000 * 1000) /* a disk's index may have to be rebuilt */
+
+static enum stele_err node_and_slot(const struct stele_cli *cli, uint64_t *node, uint64_t *slot)
+{
+	if (!stele_parse_number(cli->arg[0], node) || *node == 0 || *node > UINT16_MAX)
+		return stele_cli_usage(cli, "\"%.40s\" is no node's number", cli->arg[0]);
+	if (!stele_parse_number(cli->arg[1], slot) || *slot > UINT16_MAX)
+		return stele_cli_usage(cli, "\"%.40s\" is no slot's number", cli->arg[1]);
+	return STELE_OK;
+}
+
+static enum stele_err report_disk(struct stele_cli *cli, uint64_t node, const char *body)
+{
+	json_t *o = body ? json_loads(body, 0, NULL) : NULL;
+	if (!json_is_object(o)) {
+		json_decref(o);
+		return stele_fail(STELE_ERR_PROTOCOL,
+		                  "node %" PRIu64 ": its answer is not understood", node);
+	}
+	if (cli->json) {
+		json_object_set_new(o, "node", stele_json_u64(node));
+		return stele_json_result(cli, o);
+	}
+	fprintf(cli->out, "node %" PRIu64 " slot %" JSON_INTEGER_FORMAT ": ", node,
+	        json_integer_value(json_object_get(o, "slot")));
+	stele_cli_print(cli->out, json_string_value(json_object_get(o, "state")));
+	fprintf(cli->out, "\n");
+	json_decref(o);
+	return STELE_OK;
+}
+
+static enum stele_err change_disk(struct stele_cli *cli, const char *action, bool as_new)
+{
+	struct stele *s;
+	struct stele_node_answer *answer;
+	uint64_t node, slot;
+	char ask[96];
+	STELE_TRY(node_and_slot(cli, &node, &slot));
+	snprintf(ask, sizeof(ask), "{\"action\":\"%s\",\"slot\":%" PRIu64 ",\"new\":%s}", action,
+	         slot, as_new ? "true" : "false");
+	STELE_TRY(stele_cli_open(cli, &s));
+	enum stele_err err =
+	    stele_ask_node(s, (uint16_t)node, STELE_OPCODE_DISK, ask, DISK_NS, &answer);
+	if (err == STELE_OK) {
+		err = answer->err == STELE_OK
+		          ? report_disk(cli, node, answer->body)
+		          : stele_fail(answer->err, "node %" PRIu64 ": %s", node, answer->detail);
+		stele_answers_free(answer, 1);
+	}
+	stele_cli_close(s);
+	return err;
+}
+
+static enum stele_err run_attach(struct stele_cli *cli)
+{
+	return change_disk(cli, "attach", stele_cli_given(cli, "new"));
+}
+
+static enum stele_err run_detach(struct stele_cli *cli)
+{
+	return change_disk(cli, "detach", false);
+}
+
 /* ---- the table ---- */
 
 static const struct stele_opt repair_opts[] = {
@@ -474,6 +539,11 @@ static const struct stele_opt repair_opts[] = {
 static const struct stele_opt scrub_opts[] = {
     {"deep", 0, STELE_OPT_FLAG, NULL, "recompute every SHA-256, not the CRCs alone"},
     {"wait", 0, STELE_OPT_FLAG, NULL, "follow it, name what is damaged, and have it repaired"},
+    {0}};
+
+static const struct stele_opt attach_opts[] = {
+    {"new", 0, STELE_OPT_FLAG, NULL,
+     "give up the disk that was there: take in an empty directory on any file system"},
     {0}};
 
 const struct stele_command stele_cmd_admin[] = {
@@ -502,4 +572,27 @@ const struct stele_command stele_cmd_admin[] = {
      .flags = STELE_CMD_CLUSTER,
      .opt = scrub_opts,
      .run = run_scrub},
+    {.name = "node attach",
+     .args = "NODE SLOT",
+     .summary = "have a running node open the disk of a slot",
+     .details =
+         "For a slot that is missing, detached or fenced: its directory is the one that the "
+         "node's configuration\nfile names now. An empty directory is formatted and refilled "
+         "by repair; one on another file system than\nbefore, or another disk, only with "
+         "--new, because it may be a disk that is not mounted.",
+     .example = "stele node attach 3 1 --cluster dev/cluster.json",
+     .flags = STELE_CMD_CLUSTER,
+     .args_min = 2,
+     .args_max = 2,
+     .opt = attach_opts,
+     .run = run_attach},
+    {.name = "node detach",
+     .args = "NODE SLOT",
+     .summary = "have a running node close the disk of a slot, to be taken out",
+     .details = "Its blocks are degraded until it is attached again, or replaced and refilled.",
+     .example = "stele node detach 3 1 --cluster dev/cluster.json",
+     .flags = STELE_CMD_CLUSTER,
+     .args_min = 2,
+     .args_max = 2,
+     .run = run_detach},
     {0}};

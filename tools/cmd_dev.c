@@ -50,7 +50,8 @@ static enum stele_err take_lock(struct dev *dev)
 /* What is wrong with a directory's name is wrong use. */
 static enum stele_err made(enum stele_err err)
 {
-	bool name = err == STELE_ERR_NOT_FOUND || err == STELE_ERR_DENIED || err == STELE_ERR_EXISTS;
+	bool name =
+	    err == STELE_ERR_NOT_FOUND || err == STELE_ERR_DENIED || err == STELE_ERR_EXISTS;
 	return name ? stele_wrap(STELE_ERR_USAGE, "--dir") : err;
 }
 
@@ -250,10 +251,15 @@ static enum stele_err make(struct dev *dev)
 {
 	const char *code = stele_cli_text(dev->cli, "code");
 	uint64_t nodes = stele_cli_number(dev->cli, "nodes", NODES_DEFAULT);
-	struct stele_dev_plan plan = {.dir = dev->dir, .nodes = (uint32_t)nodes};
+	uint64_t disks = stele_cli_number(dev->cli, "disks", 1);
+	struct stele_dev_plan plan = {
+	    .dir = dev->dir, .nodes = (uint32_t)nodes, .disks = (uint32_t)disks};
 	if (nodes < 1 || nodes > STELE_DEV_NODES_MAX)
 		return stele_cli_usage(dev->cli, "--nodes %" PRIu64 ": 1 to %u", nodes,
 		                       STELE_DEV_NODES_MAX);
+	if (disks < 1 || disks > STELE_SLOTS_MAX)
+		return stele_cli_usage(dev->cli, "--disks %" PRIu64 ": 1 to %u", disks,
+		                       STELE_SLOTS_MAX);
 	plan.collect_age_s = stele_cli_number(dev->cli, "collect-age", 0);
 	plan.heal_s = stele_cli_number(dev->cli, "heal", 0);
 	plan.capacity = stele_cli_number(dev->cli, "capacity", 0);
@@ -410,10 +416,12 @@ static enum stele_err run_down(struct stele_cli *cli)
 static const struct stele_opt up_opts[] = {
     {"dir", 0, STELE_OPT_TEXT, "DIR", "where everything lies; made if missing"},
     {"nodes", 0, STELE_OPT_NUMBER, "N", "how many nodes (8)"},
+    {"disks", 0, STELE_OPT_NUMBER, "N", "how many disks each node has (1)"},
     {"code", 0, STELE_OPT_TEXT, "CODE", "how blocks are coded: rs-K-M, lrc-K-L-G, rep-N (rs-4-2)"},
-    {"collect-age", 0, STELE_OPT_NUMBER, "SECONDS", "how old leftovers of dead puts must be to be removed (86400)"},
+    {"collect-age", 0, STELE_OPT_NUMBER, "SECONDS",
+     "how old leftovers of dead puts must be to be removed (86400)"},
     {"heal", 0, STELE_OPT_NUMBER, "SECONDS", "between rounds of self-healing (30)"},
-    {"capacity", 0, STELE_OPT_SIZE, "SIZE", "how much of its disk each node may use (all)"},
+    {"capacity", 0, STELE_OPT_SIZE, "SIZE", "how much of each disk may be used (all)"},
     {0}};
 static const struct stele_opt dir_opts[] = {
     {"dir", 0, STELE_OPT_TEXT, "DIR", "what dev up was given"}, {0}};

@@ -222,7 +222,8 @@ struct making {
 	struct stele_map map; /* fields to compose from */
 	struct stele_pool pool[4];
 	struct stele_node_entry node[STELE_DEV_NODES_MAX];
-	struct stele_disk_entry disk[STELE_DEV_NODES_MAX];
+	struct stele_disk_entry disk[STELE_DEV_NODES_MAX * STELE_SLOTS_MAX];
+	uint32_t ndisks;
 	struct stele_client_entry entry[2];
 };
 
@@ -243,20 +244,32 @@ static enum stele_err save_text(struct making *m, const char *dir, const char *n
 	return stele_file_save(m->env, path, text, len, 0644);
 }
 
-/* node<N>/{steled.ini, node.key, disk0/}, and its line in the map. */
+/* Its sections of the configuration, and its line in the map. */
+static enum stele_err make_disk(struct making *m, const struct stele_node_entry *n, const char *dir,
+                                uint32_t slot, char *ini, size_t cap, int *len)
+{
+	char path[STELE_PATH_MAX], name[16];
+	snprintf(name, sizeof(name), "disk%u", slot);
+	STELE_TRY(join(path, dir, name));
+	STELE_TRY(stele_file_mkdirs(m->env, path, 0755));
+	*len += snprintf(ini + *len, cap - (size_t)*len, "[disk %u]\ndir = %s\n\n", slot, name);
+	m->disk[m->ndisks++] = (struct stele_disk_entry){n->id, (uint16_t)slot, WEIGHT, false};
+	return STELE_OK;
+}
+
+/* node<N>/{steled.ini, node.key, disk0/, ...}, and its line in the map. */
 static enum stele_err make_node(struct making *m, uint32_t i)
 {
 	struct stele_node_entry *n = &m->node[i];
 	struct stele_keys keys;
-	char dir[STELE_PATH_MAX], path[STELE_PATH_MAX], ini[512];
+	char dir[STELE_PATH_MAX], path[STELE_PATH_MAX], ini[512 + 64 * STELE_SLOTS_MAX];
 	n->id = (uint16_t)(i + 1);
 	snprintf(n->name, sizeof(n->name), "node%u", n->id);
 	snprintf(n->host, sizeof(n->host), "node%u", n->id); /* every node is a host of its own */
 	snprintf(n->rack, sizeof(n->rack), "dev");
 	snprintf(n->addr, sizeof(n->addr), "127.0.0.1:%u", m->port[i]);
 	STELE_TRY(join(dir, m->plan->dir, n->name));
-	STELE_TRY(join(path, dir, "disk0"));
-	STELE_TRY(stele_file_mkdirs(m->env, path, 0755));
+	STELE_TRY(stele_file_mkdirs(m->env, dir, 0755));
 	STELE_TRY(join(path, dir, "node.key"));
 	stele_keys_generate(m->env, true, false, &keys);
 	n->tls[n->ntls++] = keys.tls.pub;
@@ -266,9 +279,12 @@ static enum stele_err make_node(struct making *m, uint32_t i)
 	int len = snprintf(ini, sizeof(ini),
 	                   "# made by stele dev up; config/steled.ini.example explains the keys\n"
 	                   "[node]\nid = %u\nkey = node.key\ncluster = ../cluster.json\n"
-	                   "listen = %s\nbuffers = 64\n\n"
-	                   "[disk 0]\ndir = disk0\n\n[store]\nextent_size = %u\n",
-	                   n->id, n->addr, STELE_EXTENT_LEN_DEV);
+	                   "listen = %s\nbuffers = 64\n\n",
+	                   n->id, n->addr);
+	for (uint32_t slot = 0; slot < m->plan->disks; slot++)
+		STELE_TRY(make_disk(m, n, dir, slot, ini, sizeof(ini), &len));
+	len += snprintf(ini + len, sizeof(ini) - (size_t)len, "[store]\nextent_size = %u\n",
+	                STELE_EXTENT_LEN_DEV);
 	if (m->plan->capacity)
 		len += snprintf(ini + len, sizeof(ini) - (size_t)len, "capacity = %" PRIu64 "\n",
 		                m->plan->capacity);
@@ -276,7 +292,6 @@ static enum stele_err make_node(struct making *m, uint32_t i)
 		len += snprintf(ini + len, sizeof(ini) - (size_t)len,
 		                "[upkeep]\nheal_seconds = %" PRIu64 "\n", m->plan->heal_s);
 	STELE_TRY(save_text(m, dir, "steled.ini", ini, (size_t)len));
-	m->disk[i] = (struct stele_disk_entry){n->id, 0, WEIGHT, false};
 	return STELE_OK;
 }
 
@@ -305,7 +320,7 @@ static enum stele_err make_map(struct making *m)
 	map->root_key[0] = m->root.sign.pub;
 	map->state_key = m->state.sign.pub;
 	map->log_key = m->log.sign.pub;
-	stele_map_default_pools(&m->plan->code, stele_code_id_t(&m->plan->code), m->plan->nodes,
+	stele_map_default_pools(&m->plan->code, stele_code_id_t(&m->plan->code), m->ndisks,
 	                        m->pool);
 	for (size_t i = 0; m->plan->collect_age_s && i < sizeof(m->pool) / sizeof(m->pool[0]); i++)
 		m->pool[i].collect_age_s = m->plan->collect_age_s;
@@ -314,7 +329,7 @@ static enum stele_err make_map(struct making *m)
 	map->node = m->node;
 	map->nnodes = (uint16_t)m->plan->nodes;
 	map->disk = m->disk;
-	map->ndisks = m->plan->nodes;
+	map->ndisks = m->ndisks;
 	make_client(&m->entry[0], CLIENT_NAME, &m->client,
 	            STELE_ROLE_WRITER | STELE_ROLE_READER | STELE_ROLE_AUDITOR | STELE_ROLE_ADMIN |
 	                STELE_ROLE_OFFICER | STELE_ROLE_SEQUENCER | STELE_ROLE_SUBMITTER);

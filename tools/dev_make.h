@@ -1,6 +1,6 @@
 /*
  * What `stele dev up` lays out for a new local cluster (docs/layouts.md):
- *   DIR/{cluster.json, client.key, reader.key, root.key, state.key, log.key, node<N>/{steled.ini, node.key, disk0/}}
+ *   DIR/{cluster.json, client.key, reader.key, root.key, state.key, log.key, node<N>/{steled.ini, node.key, disk0/, ...}}
  * client.key has every role, reader.key that of a reader alone.
  * A file dev.unfinished is there while it is being made, so that an interrupted run is told from
  * things that are somebody else's; cluster.json comes last.
@@ -8,6 +8,7 @@
 #ifndef TOOLS_DEV_MAKE_H
 #define TOOLS_DEV_MAKE_H
 
+#include "net/slots.h"
 #include "storage/base/descriptor.h"
 #include "storage/io/env.h"
 
@@ -16,6 +17,7 @@
 struct stele_dev_plan {
 	const char *dir; /* exists; absolute */
 	uint32_t nodes;  /* 1 ... STELE_DEV_NODES_MAX */
+	uint32_t disks;  /* of each node, 1 ... STELE_SLOTS_MAX */
 	struct stele_code_id code;
 	uint64_t collect_age_s; /* of every pool: leftovers younger than this stay; 0: a day */
 	uint64_t heal_s;        /* between rounds of self-healing; 0: the node's default */

@@ -20,6 +20,7 @@
 #define PORT_NAPS 20
 
 struct daemon {
+	const char *config_file;
 	struct stele_config config;
 	char ready[STELE_PATH_MAX];
 	struct stele_env *env;
@@ -104,6 +105,20 @@ static void await_port(struct daemon *d)
 	}
 }
 
+/* Where the configuration says, by now, that a slot's disk lies. */
+static enum stele_err find_disk(void *ctx, uint32_t slot, char dir[STELE_PATH_MAX])
+{
+	const struct daemon *d = ctx;
+	struct stele_config *c = calloc(1, sizeof(*c));
+	if (!c)
+		return stele_fail(STELE_ERR_NOMEM, "configuration: out of memory");
+	enum stele_err err = stele_config_load(d->config_file, c);
+	if (err == STELE_OK)
+		snprintf(dir, STELE_PATH_MAX, "%s", c->disk_set[slot] ? c->disk[slot] : "");
+	free(c);
+	return err;
+}
+
 static enum stele_err create_node(struct daemon *d)
 {
 	const struct stele_config *c = &d->config;
@@ -122,6 +137,8 @@ static enum stele_err create_node(struct daemon *d)
 	    .bufs = c->bufs,
 	    .heal_ns = c->heal_ns,
 	    .scrub_bytes_per_s = c->scrub_bytes_per_s,
+	    .find_disk = find_disk,
+	    .find_ctx = d,
 	    .log = say,
 	};
 	for (uint32_t i = 0; i < c->ndisks; i++)
@@ -140,6 +157,7 @@ static enum stele_err create_node(struct daemon *d)
 
 static enum stele_err start(struct daemon *d, const char *config)
 {
+	d->config_file = config;
 	STELE_TRY(stele_config_load(config, &d->config));
 	name_ready(d, config);
 	struct stele_env_opts env = {.workers = d->config.workers};

@@ -1,4 +1,4 @@
-/* Questions to all nodes at once. What they mean is the asker's business; replies are handed on as they come. */
+/* Questions to all nodes at once, or to one. What they mean is the asker's business; replies are handed on as they come. */
 #include "net/client/admin.h"
 
 #include <stdio.h>
@@ -70,32 +70,61 @@ static void ask_node(struct ask *a, uint32_t i, uint16_t op)
 	stele_job_call_send(c, a->timeout_ns, 0, answered);
 }
 
+/* The nodes to be asked; only: one of them, by its number, 0: all. False: out of memory. */
+static bool choose(struct ask *a, const struct stele_map *map, uint16_t only)
+{
+	a->answer = calloc(map->nnodes ? map->nnodes : 1, sizeof(*a->answer));
+	if (!a->answer)
+		return false;
+	for (uint32_t i = 0; i < map->nnodes; i++) {
+		const struct stele_node_entry *node = &map->node[i];
+		struct stele_node_answer *answer = &a->answer[a->n];
+		if (only && node->id != only)
+			continue;
+		answer->node = node->id;
+		memcpy(answer->name, node->name, sizeof(answer->name));
+		memcpy(answer->addr, node->addr, sizeof(answer->addr));
+		a->n++;
+	}
+	return true;
+}
+
+static enum stele_err ask(struct ask *a, uint16_t only, uint16_t op)
+{
+	struct stele *s = a->stele;
+	if (!choose(a, stele_map_of(s), only))
+		return stele_fail(STELE_ERR_NOMEM, "out of memory");
+	stele_job_start(&a->job, s->session, cancel, over);
+	a->waiting = a->n + 1; /* one for this loop */
+	for (uint32_t i = 0; i < a->n; i++)
+		ask_node(a, i, op);
+	answer_done(a);
+	stele_wait(s, &a->job);
+	if (atomic_load(&s->interrupted)) {
+		stele_answers_free(a->answer, a->n);
+		return stele_fail(STELE_ERR_CANCELLED, "interrupted");
+	}
+	return STELE_OK;
+}
+
 enum stele_err stele_ask_nodes(struct stele *s, uint16_t op, const char *json, uint64_t timeout_ns,
                                struct stele_node_answer **answers, uint32_t *n)
 {
-	const struct stele_map *map = stele_map_of(s);
-	struct ask a = {.stele = s, .json = json, .timeout_ns = timeout_ns, .n = map->nnodes};
-	a.answer = calloc(a.n ? a.n : 1, sizeof(*a.answer));
-	if (!a.answer)
-		return stele_fail(STELE_ERR_NOMEM, "out of memory");
-	for (uint32_t i = 0; i < a.n; i++) {
-		const struct stele_node_entry *node = &map->node[i];
-		a.answer[i].node = node->id;
-		memcpy(a.answer[i].name, node->name, sizeof(a.answer[i].name));
-		memcpy(a.answer[i].addr, node->addr, sizeof(a.answer[i].addr));
-	}
-	stele_job_start(&a.job, s->session, cancel, over);
-	a.waiting = a.n + 1; /* one for this loop */
-	for (uint32_t i = 0; i < a.n; i++)
-		ask_node(&a, i, op);
-	answer_done(&a);
-	stele_wait(s, &a.job);
-	if (atomic_load(&s->interrupted)) {
-		stele_answers_free(a.answer, a.n);
-		return stele_fail(STELE_ERR_CANCELLED, "interrupted");
-	}
+	struct ask a = {.stele = s, .json = json, .timeout_ns = timeout_ns};
+	STELE_TRY(ask(&a, 0, op));
 	*answers = a.answer;
 	*n = a.n;
+	return STELE_OK;
+}
+
+enum stele_err stele_ask_node(struct stele *s, uint16_t node, uint16_t op, const char *json,
+                              uint64_t timeout_ns, struct stele_node_answer **answer)
+{
+	struct ask a = {.stele = s, .json = json, .timeout_ns = timeout_ns};
+	if (!node || !stele_map_node(stele_map_of(s), node))
+		return stele_fail(STELE_ERR_USAGE, "the cluster map has no node %u", node);
+	STELE_TRY(ask(&a, node, op));
+	*answer = a.answer;
 	return STELE_OK;
 }
 

@@ -1,5 +1,5 @@
 /*
- * Questions and orders to every node of the map at once, as JSON (net/PROTOCOL.md: STATUS, REPAIR, SCRUB). Blocking, over a
+ * Questions and orders to every node of the map at once, or to one, as JSON (net/PROTOCOL.md: STATUS, REPAIR, SCRUB, DISK). Blocking, over a
  * libstele handle, one thread.
  */
 #ifndef NET_CLIENT_ADMIN_H
@@ -21,6 +21,10 @@ struct stele_node_answer {
 STELE_MUST_USE enum stele_err stele_ask_nodes(struct stele *s, uint16_t op, const char *json,
                                               uint64_t timeout_ns,
                                               struct stele_node_answer **answers, uint32_t *n);
+/* The same of one node, with *answer as an array of one. USAGE: the map has no such node. */
+STELE_MUST_USE enum stele_err stele_ask_node(struct stele *s, uint16_t node, uint16_t op,
+                                             const char *json, uint64_t timeout_ns,
+                                             struct stele_node_answer **answer);
 void stele_answers_free(struct stele_node_answer *answers, uint32_t n);
 /* Lets time pass while the connections live on. */
 void stele_pause(struct stele *s, uint64_t ns);

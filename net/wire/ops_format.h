@@ -17,8 +17,8 @@
 	X(MAP_PUT, 4) X(HAVE, 10) X(SHARD_PUT, 11) X(SHARD_GET, 12) X(REF_ADD, 13)                 \
 	    X(RECORD_PUT, 20) X(RECORD_GET, 21) X(MARK_ADD, 22) X(RECEIPT, 23) X(REFUSE, 24)       \
 	        X(LIST, 30) X(PG_DIGEST, 31) X(REBUILD, 32) X(KEEP, 33) X(STATUS, 40)              \
-	            X(REPAIR, 41) X(SCRUB, 42) X(REPORT_BAD, 43) X(FEED, 50) X(ANCHOR_NOW, 51)     \
-	                X(CHALLENGE, 52)
+	            X(REPAIR, 41) X(SCRUB, 42) X(REPORT_BAD, 43) X(DISK, 44) X(FEED, 50)           \
+	                X(ANCHOR_NOW, 51) X(CHALLENGE, 52)
 enum stele_opcode {
 #define X(name, code) STELE_OPCODE_##name = code,
 	STELE_OPCODE_MAP(X)
@@ -210,7 +210,7 @@ struct stele_head_report_bad { /* D: slot2 key68: the node re-reads it itself be
 	struct stele_key key;
 };
 
-/* STATUS, REPAIR, SCRUB: request and reply bodies are JSON texts (net/PROTOCOL.md), for admins. */
+/* STATUS, REPAIR, SCRUB, DISK: request and reply bodies are JSON texts (net/PROTOCOL.md), for admins. */
 
 /* An error reply's head: err2 detail_len2 detail. */
 
