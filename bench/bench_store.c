@@ -182,7 +182,7 @@ static void bench(const struct row *row, const char *where)
 
 static void print_head(const struct rig *r)
 {
-	printf("env %s\n", r->env->ops->name);
+	printf("env %s, buffers and files not registered\n", r->env->ops->name);
 	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
 		struct rig_meta meta;
 		if (!rows[i].code || rows[i].kind != ROW_WRITE)
