@@ -30,6 +30,7 @@ struct replay { /* items on their way into the index */
 	struct stele_store *s;
 	struct stele_extent *x;        /* whose footer is put together; NULL: it has one */
 	struct stele_index_fill *fill; /* the index is new; NULL: it is not */
+	bool known;                    /* what comes is in the index: up to its watermark */
 	struct stele_item_at item[APPLY_GROUP];
 	size_t n;
 };
@@ -57,6 +58,8 @@ static enum stele_err replay_item(void *ctx, const struct stele_item_at *it)
 	struct replay *r = ctx;
 	if (r->x)
 		STELE_TRY(stele_items_add(&r->x->items, it));
+	if (r->known)
+		return STELE_OK;
 	if (r->fill)
 		return stele_index_fill_add(r->fill, it);
 	r->item[r->n++] = *it;
@@ -253,9 +256,11 @@ static enum stele_err replay_batch(struct recovery *r, const struct stele_extent
 	enum stele_err err = STELE_OK;
 	struct stele_entry e;
 	struct stele_item_at it;
+	r->replay.known = head->lsn <= r->state.watermark;
 	while (!err && stele_batch_next(&s->vol, head, area, &pos, &e))
 		if (stele_entry_item(&e, &it))
 			err = replay_item(&r->replay, &it);
+	r->replay.known = false;
 	free(area);
 	return err;
 }
