@@ -10,6 +10,7 @@
 #define WINDOW_MIN                                                                                 \
 	(64u << 10)           /* how much is read to look for a batch header: little where one is */
 #define WINDOW_MAX (1u << 20) /* expected, more while crossing a hole */
+#define FILL_STEP  (1u << 20)
 
 void *stele_pages_alloc(uint64_t len)
 {
@@ -84,8 +85,8 @@ static enum stele_err write_at(const struct stele_volume *v, const struct stele_
 	return stele_file_pwrite(v->env, x->fd, buf, len, off, STELE_WRITE_DSYNC);
 }
 
-enum stele_err stele_extent_write_head(const struct stele_volume *v, struct stele_extent *x,
-                                       uint64_t first_lsn)
+static enum stele_err write_head_at(const struct stele_volume *v, const struct stele_extent *x,
+                                    uint64_t first_lsn, uint64_t off)
 {
 	uint8_t *page = stele_pages_alloc(STELE_PAGE);
 	if (!page)
@@ -97,10 +98,15 @@ enum stele_err stele_extent_write_head(const struct stele_volume *v, struct stel
 	                              .first_lsn = first_lsn,
 	                              .extent_len = v->extent_len};
 	stele_extent_head_encode(&h, page);
-	enum stele_err err = write_at(v, x, page, STELE_PAGE, 0);
+	enum stele_err err = write_at(v, x, page, STELE_PAGE, off);
 	free(page);
-	if (err)
-		return err;
+	return err;
+}
+
+enum stele_err stele_extent_write_head(const struct stele_volume *v, struct stele_extent *x,
+                                       uint64_t first_lsn)
+{
+	STELE_TRY(write_head_at(v, x, first_lsn, 0));
 	x->first_lsn = first_lsn;
 	x->state = first_lsn ? STELE_EXTENT_OPEN : STELE_EXTENT_PREPARED;
 	return STELE_OK;
@@ -111,13 +117,35 @@ static void init(struct stele_extent *x, uint32_t id, int fd)
 	*x = (struct stele_extent){.id = id, .fd = fd, .end = STELE_PAGE};
 }
 
-static enum stele_err allocate(const struct stele_volume *v, struct stele_extent *x)
+/* Zeros from page 1 on, in the order in which batches will come. */
+static enum stele_err fill_pages(const struct stele_volume *v, const struct stele_extent *x,
+                                 const bool *stop)
+{
+	uint8_t *zeros = stele_pages_alloc(FILL_STEP);
+	if (!zeros)
+		return stele_fail(STELE_ERR_NOMEM, "extent: out of memory");
+	memset(zeros, 0, FILL_STEP);
+	enum stele_err err = STELE_OK;
+	for (uint64_t off = STELE_PAGE; !err && off < v->extent_len; off += FILL_STEP) {
+		if (stop && __atomic_load_n(stop, __ATOMIC_RELAXED))
+			break;
+		uint64_t len = v->extent_len - off < FILL_STEP ? v->extent_len - off : FILL_STEP;
+		err = stele_file_pwrite(v->env, x->fd, zeros, len, off, 0);
+	}
+	free(zeros);
+	return err;
+}
+
+static enum stele_err allocate(const struct stele_volume *v, struct stele_extent *x, bool fill,
+                               const bool *stop)
 {
 	struct stele_op op = {.kind = STELE_OP_FALLOC, .fd = x->fd, .len = v->extent_len};
 	int64_t r = stele_env_call(v->env, &op);
 	if (r < 0)
 		return stele_fail_errno((int)-r, "extent %08x: allocate %llu bytes", x->id,
 		                        (unsigned long long)v->extent_len);
+	if (fill)
+		STELE_TRY(fill_pages(v, x, stop));
 	STELE_TRY(stele_extent_write_head(v, x, 0));
 	op = (struct stele_op){.kind = STELE_OP_SYNC, .fd = x->fd};
 	r = stele_env_call(v->env, &op);
@@ -126,15 +154,15 @@ static enum stele_err allocate(const struct stele_volume *v, struct stele_extent
 	return stele_file_sync_dir(v->env, v->dir);
 }
 
-enum stele_err stele_extent_create(const struct stele_volume *v, uint32_t id,
-                                   struct stele_extent *out)
+enum stele_err stele_extent_create(const struct stele_volume *v, uint32_t id, bool fill,
+                                   const bool *stop, struct stele_extent *out)
 {
 	int fd = -1;
 	STELE_TRY(open_file(v, id, STELE_OPEN_CREATE | STELE_OPEN_EXCL, &fd));
 	struct stele_extent x;
 	init(&x, id, fd);
 	x.cycle = 1;
-	enum stele_err err = allocate(v, &x);
+	enum stele_err err = allocate(v, &x, fill, stop);
 	if (err) {
 		char path[STELE_PATH_MAX], why[STELE_DETAIL_MAX];
 		stele_detail_copy(why);
@@ -145,6 +173,26 @@ enum stele_err stele_extent_create(const struct stele_volume *v, uint32_t id,
 	}
 	*out = x;
 	return STELE_OK;
+}
+
+/* The copy in the last page outlives a header that rots: without it the highest cycle of any batch
+ * would count, which is one that is over. It takes the place of the old trailer. */
+enum stele_err stele_extent_recycle(const struct stele_volume *v, struct stele_extent *x)
+{
+	x->cycle++;
+	STELE_TRY(stele_extent_write_head(v, x, 0));
+	STELE_TRY(write_head_at(v, x, 0, v->extent_len - STELE_PAGE));
+	x->last_lsn = 0;
+	x->end = x->landed = STELE_PAGE;
+	return STELE_OK;
+}
+
+static bool is_ours(const struct stele_volume *v, const struct stele_extent *x,
+                    const struct stele_extent_head *h)
+{
+	return stele_uuid_equal(&h->disk, &v->disk) && h->extent == x->id &&
+	       h->extent_len == v->extent_len &&
+	       memcmp(h->salt.b, v->salt.b, sizeof(h->salt.b)) == 0;
 }
 
 static enum stele_err classify(const struct stele_volume *v, struct stele_extent *x, uint8_t *page)
@@ -159,10 +207,12 @@ static enum stele_err classify(const struct stele_volume *v, struct stele_extent
 		                  x->id, version, STELE_DISK_VERSION);
 	if (!stele_extent_head_decode(page, NULL, &h)) {
 		x->state = STELE_EXTENT_DAMAGED;
+		STELE_TRY(read_at(v, x, page, STELE_PAGE, v->extent_len - STELE_PAGE));
+		if (stele_extent_head_decode(page, NULL, &h) && is_ours(v, x, &h))
+			x->cycle = h.cycle;
 		return STELE_OK;
 	}
-	if (!stele_uuid_equal(&h.disk, &v->disk) || h.extent != x->id ||
-	    h.extent_len != v->extent_len || memcmp(h.salt.b, v->salt.b, sizeof(h.salt.b)) != 0)
+	if (!is_ours(v, x, &h))
 		return stele_fail(STELE_ERR_CORRUPT,
 		                  "extent %08x: its header belongs to another disk or extent: "
 		                  "were files of two disks mixed?",
@@ -384,9 +434,25 @@ bool stele_entry_item(const struct stele_entry *e, struct stele_item_at *out)
 		it.key.index = t.index;
 		it.tomb = true;
 		it.victim_lsn = t.victim_lsn;
+		it.only = t.only;
 	}
 	*out = it;
 	return true;
+}
+
+enum stele_err stele_shard_meta(const struct stele_entry_head *head, const uint8_t *meta,
+                                uint8_t **out, uint32_t *len)
+{
+	uint32_t crcs = 4 * ((head->data_len + STELE_CELL_LEN - 1) / STELE_CELL_LEN);
+	assert(crcs <= head->hot_len);
+	uint32_t front = head->hot_len - crcs;
+	*len = head->meta_len - crcs;
+	*out = malloc(*len);
+	if (!*out)
+		return stele_fail(STELE_ERR_NOMEM, "extent: out of memory");
+	memcpy(*out, meta, front);
+	memcpy(*out + front, meta + head->hot_len, head->meta_len - head->hot_len);
+	return STELE_OK;
 }
 
 uint32_t stele_hot_crc(const struct stele_entry_head *head, const uint8_t *hot, uint32_t cell)
@@ -553,5 +619,42 @@ stele_extent_footer(const struct stele_volume *v, const struct stele_extent *x,
 		                 x->id, (unsigned long long)items,
 		                 (unsigned long long)x->trailer.items);
 	free(w.buf);
+	return err;
+}
+
+static enum stele_err add_item(void *ctx, const struct stele_item_at *it)
+{
+	return stele_items_add(ctx, it);
+}
+
+static enum stele_err add_batch(const struct stele_volume *v, const struct stele_extent *x,
+                                const struct stele_batch_head *head, struct stele_items *items)
+{
+	uint8_t *area;
+	STELE_TRY(stele_batch_load(v, x, head, &area));
+	uint64_t pos = STELE_BATCH_HEAD;
+	enum stele_err err = STELE_OK;
+	struct stele_entry e;
+	struct stele_item_at it;
+	while (!err && stele_batch_next(v, head, area, &pos, &e))
+		if (stele_entry_item(&e, &it))
+			err = stele_items_add(items, &it);
+	free(area);
+	return err;
+}
+
+enum stele_err stele_extent_load_items(const struct stele_volume *v, const struct stele_extent *x,
+                                       struct stele_items *items)
+{
+	uint64_t before = items->n;
+	enum stele_err err = stele_extent_footer(v, x, add_item, items);
+	if (err != STELE_ERR_CORRUPT)
+		return err;
+	items->n = before;
+	struct stele_scan_found_list list = {0};
+	err = stele_extent_find(v, x, x->trailer.end, &list);
+	for (size_t i = 0; !err && i < list.n; i++)
+		err = add_batch(v, x, &list.at[i].head, items);
+	stele_scan_found_finish(&list);
 	return err;
 }

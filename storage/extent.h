@@ -23,7 +23,7 @@ enum stele_extent_state {
 	STELE_EXTENT_PREPARED = 1, /* a header with first_lsn 0: holds nothing */
 	STELE_EXTENT_OPEN,         /* has a header with an LSN and no trailer */
 	STELE_EXTENT_SEALED,       /* has a trailer */
-	STELE_EXTENT_DAMAGED,      /* no readable header */
+	STELE_EXTENT_DAMAGED,      /* no readable header; cycle: of the copy in its last page, or 0 */
 };
 
 struct stele_items { /* footer items, encoded, in the order of their offsets */
@@ -44,6 +44,8 @@ struct stele_extent {
 	uint32_t flying; /* batches on their way into it */
 	uint64_t landed; /* the end of what is durable and in the index */
 	bool retired;    /* another extent is open now: to be sealed when flying is 0 */
+	bool reserve;    /* the file system is full but for it: only for tombstones and copies (N8) */
+	uint64_t spared_until_ns; /* reclaim could not empty it, and leaves it alone until then */
 };
 
 /* Adds an item; NOMEM. */
@@ -56,9 +58,17 @@ const char *stele_extent_path(const struct stele_volume *v, uint32_t id, char *o
 /* True and the number when a file's name is an extent's. */
 bool stele_extent_name(const char *name, uint32_t *id);
 
-/* A new file, its space allocated, with a header that says it holds nothing; durable. FULL, IO. */
+/* A new file, its space allocated, with a header that says it holds nothing; durable. With `fill` its
+ * pages are written too, so that batches overwrite them: a durable write into space that was never
+ * written runs at 0.6 of an overwrite, or less (N5). Filling ends early, and is no failure, once
+ * *stop is set (atomically, by any thread; NULL: never). FULL, IO. */
 STELE_MUST_USE enum stele_err stele_extent_create(const struct stele_volume *v, uint32_t id,
+                                                  bool fill, const bool *stop,
                                                   struct stele_extent *out);
+/* Makes an extent that holds nothing any more PREPARED for its next cycle; durable. Whatever lies in it
+ * counts for nothing from then on: everything that must not be lost is elsewhere, durably, before. */
+STELE_MUST_USE enum stele_err stele_extent_recycle(const struct stele_volume *v,
+                                                   struct stele_extent *x);
 /* Opens a file and says by its header and trailer what it is. CORRUPT: a genuine header of another
  * disk or extent. VERSION: of a newer format. Where header and file are sound but there is no trailer: OPEN, end not known. */
 STELE_MUST_USE enum stele_err stele_extent_open(const struct stele_volume *v, uint32_t id,
@@ -112,6 +122,9 @@ bool stele_entry_item(const struct stele_entry *e, struct stele_item_at *out);
 STELE_MUST_USE enum stele_err stele_entry_check_cells(const struct stele_volume *v, int fd,
                                                       const struct stele_entry_head *head,
                                                       const uint8_t *hot);
+/* A SHARD's meta as it was given, without the cells' CRCs: descriptor and rows. malloc'ed (free). NOMEM. */
+STELE_MUST_USE enum stele_err stele_shard_meta(const struct stele_entry_head *head,
+                                               const uint8_t *meta, uint8_t **out, uint32_t *len);
 /* CRC of cell i, from the front of a SHARD's meta. */
 uint32_t stele_hot_crc(const struct stele_entry_head *head, const uint8_t *hot, uint32_t cell);
 
@@ -129,6 +142,11 @@ STELE_MUST_USE enum stele_err stele_extent_seal(const struct stele_volume *v,
 STELE_MUST_USE enum stele_err
 stele_extent_footer(const struct stele_volume *v, const struct stele_extent *x,
                     enum stele_err (*item)(void *ctx, const struct stele_item_at *it), void *ctx);
+
+/* The same, appended to items; where the footer does not check, from the batches (what of them checks). */
+STELE_MUST_USE enum stele_err stele_extent_load_items(const struct stele_volume *v,
+                                                      const struct stele_extent *x,
+                                                      struct stele_items *items);
 
 /* Page-aligned memory, NULL when there is none; release with free. */
 void *stele_pages_alloc(uint64_t len);

@@ -237,13 +237,14 @@ bool stele_entry_head_decode(const uint8_t in[STELE_ENTRY_HEAD], const struct st
 	return true;
 }
 
-/* Tombstone's meta: kind1 index1 0[6] victim_lsn8 */
+/* Tombstone's meta: kind1 index1 0[2] only4 victim_lsn8 */
 
 void stele_tomb_meta_encode(const struct stele_tomb_meta *t, uint8_t out[STELE_TOMB_META])
 {
 	memset(out, 0, STELE_TOMB_META);
 	out[0] = t->kind;
 	out[1] = t->index;
+	stele_put_le32(out + 4, t->only);
 	stele_put_le64(out + 8, t->victim_lsn);
 }
 
@@ -251,12 +252,12 @@ bool stele_tomb_meta_decode(const uint8_t *in, uint32_t len, struct stele_tomb_m
 {
 	if (len != STELE_TOMB_META || !kind_ok(in[0]) || in[0] == STELE_ENTRY_TOMB)
 		return false;
-	*out = (struct stele_tomb_meta){in[0], in[1], stele_le64(in + 8)};
+	*out = (struct stele_tomb_meta){in[0], in[1], stele_le64(in + 8), stele_le32(in + 4)};
 	return true;
 }
 
 /* Footer item: pool2 kind1 index1 hot_len2 flags1(1: tombstone) 0[1] id32 sub32 birth_lsn8 off4(x64)
- * meta_len4, then data_page4 data_len4, or a tombstone's victim_lsn8 */
+ * meta_len4, then data_page4 data_len4. A tombstone's: only4 in place of meta_len4, then victim_lsn8 */
 
 #define ITEM_TOMB 1u
 
@@ -272,10 +273,11 @@ void stele_footer_item_encode(const struct stele_item_at *it, uint8_t out[STELE_
 	memcpy(out + 40, it->key.sub.b, 32);
 	stele_put_le64(out + 72, it->birth_lsn);
 	stele_put_le32(out + 80, (uint32_t)(it->off / STELE_ENTRY_ALIGN));
-	stele_put_le32(out + 84, it->meta_len);
 	if (it->tomb) {
+		stele_put_le32(out + 84, it->only);
 		stele_put_le64(out + 88, it->victim_lsn);
 	} else {
+		stele_put_le32(out + 84, it->meta_len);
 		stele_put_le32(out + 88, (uint32_t)(it->data_off / STELE_PAGE));
 		stele_put_le32(out + 92, it->data_len);
 	}
@@ -299,14 +301,16 @@ bool stele_footer_item_decode(const uint8_t in[STELE_FOOTER_ITEM], uint32_t exte
 	    .birth_lsn = stele_le64(in + 72),
 	    .extent = extent,
 	    .off = (uint64_t)stele_le32(in + 80) * STELE_ENTRY_ALIGN,
-	    .meta_len = stele_le32(in + 84),
 	    .hot_len = stele_le16(in + 4),
 	};
 	memcpy(it.key.id.b, in + 8, 32);
 	memcpy(it.key.sub.b, in + 40, 32);
 	if (it.tomb) {
+		it.meta_len = STELE_TOMB_META;
+		it.only = stele_le32(in + 84);
 		it.victim_lsn = stele_le64(in + 88);
 	} else {
+		it.meta_len = stele_le32(in + 84);
 		it.data_off = (uint64_t)stele_le32(in + 88) * STELE_PAGE;
 		it.data_len = stele_le32(in + 92);
 	}
@@ -473,10 +477,12 @@ bool stele_index_key_decode(const void *bytes, size_t len, struct stele_key *out
 }
 
 /* Index value: extent4 off4(x64) data_page4 data_len4 birth_lsn8 meta_len4 hot_len2 flags1 0[1]. A
- * tombstone's has its victim_lsn8 in place of data_page4 data_len4. */
+ * tombstone's has its victim_lsn8 in place of data_page4 data_len4, and only4 in place of meta_len4. */
 
-#define VALUE_BAD  1u
-#define VALUE_TOMB 2u
+#define VALUE_BAD    1u
+#define VALUE_TOMB   2u
+#define VALUE_MOVED  4u
+#define VALUE_OTHERS 8u
 
 void stele_index_value_encode(const struct stele_item_at *it, uint8_t out[STELE_INDEX_VALUE])
 {
@@ -490,9 +496,10 @@ void stele_index_value_encode(const struct stele_item_at *it, uint8_t out[STELE_
 		stele_put_le32(out + 12, it->data_len);
 	}
 	stele_put_le64(out + 16, it->birth_lsn);
-	stele_put_le32(out + 24, it->meta_len);
+	stele_put_le32(out + 24, it->tomb ? it->only : it->meta_len);
 	stele_put_le16(out + 28, (uint16_t)it->hot_len);
-	out[30] = (uint8_t)((it->bad ? VALUE_BAD : 0) | (it->tomb ? VALUE_TOMB : 0));
+	out[30] = (uint8_t)((it->bad ? VALUE_BAD : 0) | (it->tomb ? VALUE_TOMB : 0) |
+	                    (it->moved ? VALUE_MOVED : 0) | (it->others ? VALUE_OTHERS : 0));
 }
 
 bool stele_index_value_decode(const void *bytes, size_t len, struct stele_item_at *out)
@@ -507,9 +514,13 @@ bool stele_index_value_decode(const void *bytes, size_t len, struct stele_item_a
 	out->hot_len = stele_le16(b + 28);
 	out->bad = b[30] & VALUE_BAD;
 	out->tomb = b[30] & VALUE_TOMB;
-	out->victim_lsn = out->data_off = out->data_len = 0;
+	out->moved = b[30] & VALUE_MOVED;
+	out->others = b[30] & VALUE_OTHERS;
+	out->victim_lsn = out->data_off = out->data_len = out->only = 0;
 	if (out->tomb) {
 		out->victim_lsn = stele_le64(b + 8);
+		out->only = out->meta_len;
+		out->meta_len = STELE_TOMB_META;
 	} else {
 		out->data_off = (uint64_t)stele_le32(b + 8) * STELE_PAGE;
 		out->data_len = stele_le32(b + 12);

@@ -108,6 +108,7 @@ static inline uint32_t stele_entry_len(uint32_t meta_len)
 struct stele_tomb_meta {
 	uint8_t kind, index; /* of the victim */
 	uint64_t victim_lsn; /* kills every entry with this key born up to here */
+	uint32_t only;       /* the one extent in which such entries lie; 0: any */
 };
 void stele_tomb_meta_encode(const struct stele_tomb_meta *t, uint8_t out[STELE_TOMB_META]);
 bool stele_tomb_meta_decode(const uint8_t *in, uint32_t len, struct stele_tomb_meta *out);
@@ -118,13 +119,17 @@ struct stele_item_at {
 	bool tomb;
 	uint64_t birth_lsn;
 	uint64_t victim_lsn; /* of a tombstone */
+	uint32_t only;       /* of a tombstone: the one extent in which its victims lie; 0: any */
 	uint32_t extent;
 	uint64_t off;      /* of the entry */
 	uint64_t data_off; /* of its cells */
 	uint32_t data_len;
 	uint32_t meta_len;
 	uint32_t hot_len;
-	bool bad; /* index only: known not to be readable */
+	/* index only */
+	bool bad;    /* known not to be readable */
+	bool moved;  /* a copy made by reclaim; one more may lie in the extent it came from */
+	bool others; /* more entries of this key may lie anywhere: a tombstone of it cannot name one extent */
 };
 void stele_footer_item_encode(const struct stele_item_at *it, uint8_t out[STELE_FOOTER_ITEM]);
 /* False when a field is out of range. extent is not in the bytes: the caller's. */
@@ -162,9 +167,35 @@ bool stele_trailer_decode(const uint8_t page[STELE_PAGE], const struct stele_sal
 /* Bytes that a footer of n items takes, with its trailer. */
 uint64_t stele_footer_room(uint64_t n);
 
+/* ---- keys ---- */
+
+static inline bool stele_key_equal(const struct stele_key *a, const struct stele_key *b)
+{
+	return a->kind == b->kind && a->pool == b->pool && a->index == b->index &&
+	       stele_hash_equal(&a->id, &b->id) && stele_hash_equal(&a->sub, &b->sub);
+}
+/* With the fields zeroed that its kind does not have. */
+static inline struct stele_key stele_key_whole(const struct stele_key *key)
+{
+	struct stele_key k = *key;
+	if (k.kind == STELE_ENTRY_SHARD)
+		memset(&k.sub, 0, sizeof(k.sub));
+	else if (k.kind != STELE_ENTRY_KEEP)
+		k.index = 0;
+	return k;
+}
+/* As the index keeps it: 12 bytes of a REF's sub. */
+static inline struct stele_key stele_key_short(const struct stele_key *key)
+{
+	struct stele_key k = stele_key_whole(key);
+	if (k.kind == STELE_ENTRY_REF)
+		memset(k.sub.b + STELE_REF_SUB, 0, STELE_HASH_LEN - STELE_REF_SUB);
+	return k;
+}
+
 /* ---- the index (a cache: may change with its version, is rebuilt then) ---- */
 
-#define STELE_INDEX_VERSION 1u
+#define STELE_INDEX_VERSION 2u
 #define STELE_INDEX_KEY_MAX 80u
 #define STELE_INDEX_VALUE   32u
 enum stele_index_space { /* the first byte of a key */

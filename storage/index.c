@@ -158,6 +158,16 @@ static void group_delete(struct group *g, size_t key_len)
 	g->n++;
 }
 
+/* A tombstone keeps its bytes in its extent alive, and is no live entry. */
+static enum stele_err count_tomb(struct stele_index_counts *c, const struct stele_item_at *it,
+                                 int sign)
+{
+	STELE_TRY(make_room(c, it->extent));
+	uint64_t w = stele_index_weight(it);
+	c->live[it->extent] += sign < 0 ? -w : w;
+	return STELE_OK;
+}
+
 static void entry_dies(struct stele_index *ix, struct group *g, const struct stele_item_at *old)
 {
 	count(&ix->counts, old, -1);
@@ -165,6 +175,12 @@ static void entry_dies(struct stele_index *ix, struct group *g, const struct ste
 		group_delete(g, stele_index_feed_key(old->birth_lsn, &old->key, group_key(g)));
 }
 
+static bool same_place(const struct stele_item_at *a, const struct stele_item_at *b)
+{
+	return a->extent == b->extent && a->off == b->off;
+}
+
+/* Of two tombstones of a key the one with the later victim counts; of one and its copy, the copy. */
 static enum stele_err apply_tomb(struct stele_index *ix, struct group *g,
                                  const struct stele_item_at *it)
 {
@@ -172,8 +188,12 @@ static enum stele_err apply_tomb(struct stele_index *ix, struct group *g,
 	enum stele_err err = stele_index_get(ix->kv, STELE_INDEX_TOMB, &it->key, &old);
 	if (err && err != STELE_ERR_NOT_FOUND)
 		return err;
-	if (err || old.victim_lsn <= it->victim_lsn)
+	if (err || (old.victim_lsn <= it->victim_lsn && !same_place(&old, it))) {
+		if (!err)
+			STELE_TRY(count_tomb(&ix->counts, &old, -1));
+		STELE_TRY(count_tomb(&ix->counts, it, 1));
 		group_put(g, stele_index_key(STELE_INDEX_TOMB, &it->key, group_key(g)), it);
+	}
 	err = stele_index_get(ix->kv, STELE_INDEX_ENTRY, &it->key, &old);
 	if (err == STELE_ERR_NOT_FOUND || (!err && old.birth_lsn > it->victim_lsn))
 		return STELE_OK;
@@ -192,44 +212,52 @@ static enum stele_err look(struct stele_index *ix, const struct group *g,
 	return g->all_new ? STELE_ERR_NOT_FOUND : stele_index_get(ix->kv, space, key, out);
 }
 
-static enum stele_err apply_entry(struct stele_index *ix, struct group *g,
-                                  const struct stele_item_at *it)
+/* The one that is there stays; there is another of its key. */
+static void note_others(struct group *g, struct stele_item_at *old)
 {
-	struct stele_item_at old;
-	enum stele_err err = look(ix, g, STELE_INDEX_TOMB, &it->key, &old);
-	if (!err && old.victim_lsn >= it->birth_lsn)
+	if (old->others)
+		return;
+	old->others = true;
+	group_put(g, stele_index_key(STELE_INDEX_ENTRY, &old->key, group_key(g)), old);
+}
+
+static enum stele_err apply_entry(struct stele_index *ix, struct group *g,
+                                  const struct stele_item_at *in)
+{
+	struct stele_item_at old, it = *in;
+	enum stele_err err = look(ix, g, STELE_INDEX_TOMB, &it.key, &old);
+	if (!err && old.victim_lsn >= it.birth_lsn)
 		return STELE_OK; /* killed */
 	if (err && err != STELE_ERR_NOT_FOUND)
 		return err;
-	err = look(ix, g, STELE_INDEX_ENTRY, &it->key, &old);
+	it.others = !err;
+	err = look(ix, g, STELE_INDEX_ENTRY, &it.key, &old);
 	if (err && err != STELE_ERR_NOT_FOUND)
 		return err;
-	STELE_TRY(make_room(&ix->counts, it->extent));
+	STELE_TRY(make_room(&ix->counts, it.extent));
 	if (!err) {
-		if (old.birth_lsn > it->birth_lsn ||
-		    (old.birth_lsn == it->birth_lsn && old.extent == it->extent &&
-		     old.off == it->off))
-			return STELE_OK; /* superseded; or here already, perhaps marked bad */
+		if (same_place(&old, &it) && old.birth_lsn == it.birth_lsn)
+			return STELE_OK; /* here already, perhaps marked bad */
+		if (old.birth_lsn > it.birth_lsn) {
+			note_others(g, &old);
+			return STELE_OK;
+		}
 		STELE_TRY(make_room(&ix->counts, old.extent));
+		it.moved = old.birth_lsn == it.birth_lsn && !old.moved && !old.others;
+		it.others = it.others || !it.moved;
 		entry_dies(ix, g, &old);
 	}
-	count(&ix->counts, it, 1);
-	group_put(g, stele_index_key(STELE_INDEX_ENTRY, &it->key, group_key(g)), it);
-	if (it->key.kind == STELE_ENTRY_RECORD)
-		group_put_empty(g, stele_index_feed_key(it->birth_lsn, &it->key, group_key(g)));
+	count(&ix->counts, &it, 1);
+	group_put(g, stele_index_key(STELE_INDEX_ENTRY, &it.key, group_key(g)), &it);
+	if (it.key.kind == STELE_ENTRY_RECORD)
+		group_put_empty(g, stele_index_feed_key(it.birth_lsn, &it.key, group_key(g)));
 	return STELE_OK;
-}
-
-static bool same_key(const struct stele_key *a, const struct stele_key *b)
-{
-	return a->kind == b->kind && a->pool == b->pool && a->index == b->index &&
-	       stele_hash_equal(&a->id, &b->id) && stele_hash_equal(&a->sub, &b->sub);
 }
 
 static bool touches(const struct group *g, const struct stele_key *key)
 {
 	for (size_t i = 0; i < g->nitems; i++)
-		if (same_key(&g->items[i], key))
+		if (stele_key_equal(&g->items[i], key))
 			return true;
 	return false;
 }
@@ -241,8 +269,11 @@ static enum stele_err group_write(struct stele_index *ix, struct group *g)
 	return err;
 }
 
-static enum stele_err apply_all(struct stele_index *ix, const struct stele_item_at *items, size_t n,
-                                bool all_new)
+typedef enum stele_err item_fn(struct stele_index *ix, struct group *g,
+                               const struct stele_item_at *it);
+
+static enum stele_err each(struct stele_index *ix, const struct stele_item_at *items, size_t n,
+                           item_fn *fn, bool all_new)
 {
 	struct group *g = malloc(sizeof(*g));
 	if (!g)
@@ -252,13 +283,12 @@ static enum stele_err apply_all(struct stele_index *ix, const struct stele_item_
 	enum stele_err err = STELE_OK;
 	for (size_t i = 0; !err && i < n; i++) {
 		struct stele_item_at it = items[i];
-		if (it.key.kind == STELE_ENTRY_REF) /* as the index keeps it */
-			memset(it.key.sub.b + STELE_REF_SUB, 0, STELE_HASH_LEN - STELE_REF_SUB);
+		it.key = stele_key_short(&it.key);
 		assert(!all_new || !it.tomb);
 		if (g->nitems == GROUP || (!all_new && touches(g, &it.key)))
 			err = group_write(ix, g);
 		if (!err)
-			err = it.tomb ? apply_tomb(ix, g, &it) : apply_entry(ix, g, &it);
+			err = fn(ix, g, &it);
 		g->items[g->nitems++] = it.key;
 	}
 	if (!err)
@@ -267,16 +297,21 @@ static enum stele_err apply_all(struct stele_index *ix, const struct stele_item_
 	return err;
 }
 
+static enum stele_err apply(struct stele_index *ix, struct group *g, const struct stele_item_at *it)
+{
+	return it->tomb ? apply_tomb(ix, g, it) : apply_entry(ix, g, it);
+}
+
 enum stele_err stele_index_apply(struct stele_index *ix, const struct stele_item_at *items,
                                  size_t n)
 {
-	return apply_all(ix, items, n, false);
+	return each(ix, items, n, apply, false);
 }
 
 enum stele_err stele_index_apply_new(struct stele_index *ix, const struct stele_item_at *items,
                                      size_t n)
 {
-	return apply_all(ix, items, n, true);
+	return each(ix, items, n, apply, true);
 }
 
 enum stele_err stele_index_mark(struct stele_index *ix, const struct stele_item_at *at, bool bad)
@@ -299,6 +334,38 @@ enum stele_err stele_index_mark(struct stele_index *ix, const struct stele_item_
 	else if (ix->counts.bad)
 		ix->counts.bad--;
 	return STELE_OK;
+}
+
+/* ---- an extent that was recycled ---- */
+
+/* What an item of that extent leaves behind: a tombstone that is no longer needed, or that of its victim, or a
+ * copy that is the only one now. */
+static enum stele_err forget(struct stele_index *ix, struct group *g, const struct stele_item_at *it)
+{
+	struct stele_item_at at;
+	enum stele_err err = stele_index_get(ix->kv, STELE_INDEX_TOMB, &it->key, &at);
+	if (err && err != STELE_ERR_NOT_FOUND)
+		return err;
+	if (!err && (it->tomb ? same_place(&at, it)
+	                      : at.only == it->extent && at.victim_lsn >= it->birth_lsn)) {
+		STELE_TRY(count_tomb(&ix->counts, &at, -1));
+		group_delete(g, stele_index_key(STELE_INDEX_TOMB, &it->key, group_key(g)));
+	}
+	err = it->tomb ? STELE_ERR_NOT_FOUND
+	               : stele_index_get(ix->kv, STELE_INDEX_ENTRY, &it->key, &at);
+	if (err)
+		return err == STELE_ERR_NOT_FOUND ? STELE_OK : err;
+	if (at.moved && at.birth_lsn == it->birth_lsn) {
+		at.moved = false;
+		group_put(g, stele_index_key(STELE_INDEX_ENTRY, &it->key, group_key(g)), &at);
+	}
+	return STELE_OK;
+}
+
+enum stele_err stele_index_forget(struct stele_index *ix, const struct stele_item_at *items,
+                                  size_t n)
+{
+	return each(ix, items, n, forget, false);
 }
 
 /* ---- checkpoint ----
@@ -434,7 +501,7 @@ enum stele_err stele_index_load_counts(struct stele_index *ix)
 	return err;
 }
 
-static enum stele_err recount_one(struct stele_index *ix, struct stele_kv_iter *it)
+static enum stele_err recount_one(struct stele_index *ix, struct stele_kv_iter *it, bool tomb)
 {
 	size_t key_len, value_len;
 	const void *key = it->key(it, &key_len), *value = it->value(it, &value_len);
@@ -442,9 +509,25 @@ static enum stele_err recount_one(struct stele_index *ix, struct stele_kv_iter *
 	if (!stele_index_key_decode(key, key_len, &at.key) ||
 	    !stele_index_value_decode(value, value_len, &at))
 		return stele_fail(STELE_ERR_CORRUPT, "index: an entry does not decode");
+	if (tomb)
+		return count_tomb(&ix->counts, &at, 1);
 	STELE_TRY(make_room(&ix->counts, at.extent));
 	count(&ix->counts, &at, 1);
 	return STELE_OK;
+}
+
+static enum stele_err recount_space(struct stele_index *ix, struct stele_kv_iter *it,
+                                    enum stele_index_space space)
+{
+	const uint8_t first[1] = {(uint8_t)space};
+	for (it->seek(it, first, 1); it->valid(it); it->next(it)) {
+		size_t len;
+		const uint8_t *key = it->key(it, &len);
+		if (key[0] != space)
+			break;
+		STELE_TRY(recount_one(ix, it, space == STELE_INDEX_TOMB));
+	}
+	return it->status(it);
 }
 
 enum stele_err stele_index_recount(struct stele_index *ix)
@@ -453,17 +536,9 @@ enum stele_err stele_index_recount(struct stele_index *ix)
 	ix->counts = (struct stele_index_counts){0};
 	struct stele_kv_iter *it;
 	STELE_TRY(stele_kv_iter_create(ix->kv, &it));
-	enum stele_err err = STELE_OK;
-	const uint8_t first[1] = {STELE_INDEX_ENTRY};
-	for (it->seek(it, first, 1); !err && it->valid(it); it->next(it)) {
-		size_t len;
-		const uint8_t *key = it->key(it, &len);
-		if (key[0] != STELE_INDEX_ENTRY)
-			break;
-		err = recount_one(ix, it);
-	}
+	enum stele_err err = recount_space(ix, it, STELE_INDEX_ENTRY);
 	if (!err)
-		err = it->status(it);
+		err = recount_space(ix, it, STELE_INDEX_TOMB);
 	stele_kv_iter_destroy(it);
 	return err;
 }

@@ -3,12 +3,16 @@
  * written here is derived, unsynced, and thrown away on any doubt. Also here: the counters that follow
  * from it, and the checkpoint, which says up to which LSN it is durable.
  *
+ * A tombstone is needed while an entry that it kills lies anywhere (N6): kept under its key with the one extent in
+ * which such entries can be, where that is known: an entry whose key was met only once and that was not copied has
+ * no other. When that extent is recycled, the tombstone goes (stele_index_forget).
+ *
  * Order does not matter to it: an entry counts when no tombstone of its key killed its birth LSN and no
  * entry with a later birth is there; of two places of the same birth the one applied last. So
  * a replay may start anywhere at or before the watermark, and footers may be read in any order that
  * keeps extents ascending.
  *
- * apply, mark and checkpoint_begin change it: by one thread at a time ("the mutator"). Look-ups: any
+ * apply, forget, mark and checkpoint_begin change it: by one thread at a time ("the mutator"). Look-ups: any
  * thread, any time. All block.
  */
 #ifndef STORAGE_INDEX_H
@@ -20,7 +24,7 @@ struct stele_index_counts {
 	uint64_t shards, refs, records, marks;
 	uint64_t bad;
 	uint64_t bytes;   /* of live entries and their cells */
-	uint64_t *live;   /* the same per extent, by its number */
+	uint64_t *live;   /* the same per extent, by its number, and of tombstones that are needed */
 	uint32_t extents; /* entries in live */
 	uint64_t order;   /* of a copy: those taken later have more */
 };
@@ -70,6 +74,11 @@ STELE_MUST_USE enum stele_err stele_index_referenced(struct stele_kv_iter *it, u
 /* Flags an entry as not readable, or as readable again, if it is still the one that lies at at. */
 STELE_MUST_USE enum stele_err stele_index_mark(struct stele_index *ix,
                                                const struct stele_item_at *at, bool bad);
+
+/* The extent that these are items of was recycled, durably: what is left of it in the index goes. All of
+ * its items, in any order; or tombstones in it that are not needed any more. */
+STELE_MUST_USE enum stele_err stele_index_forget(struct stele_index *ix,
+                                                 const struct stele_item_at *items, size_t n);
 
 /* A checkpoint in two steps. begin takes down counters and state (which must agree: the mutator calls
  * it); end makes everything applied until then durable, then the state: it may run while more is

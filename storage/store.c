@@ -214,7 +214,9 @@ void stele_store_close(struct stele_store *s)
 {
 	if (!s)
 		return;
-	assert(s->writes == 0 && s->reads == 0 && !s->later_due && !s->scrub);
+	assert(s->writes == 0 && s->reads == 0 && !s->later_due && !s->scrub &&
+	       !s->reclaim);
+	__atomic_store_n(&s->closing, true, __ATOMIC_RELAXED);
 	end_jobs(s);
 	close_cleanly(s);
 	destroy(s);
@@ -448,6 +450,7 @@ enum stele_err stele_store_add_extent(struct stele_store *s, struct stele_extent
 	s->extents[x->id] = copy;
 	pthread_mutex_unlock(&s->extents_lock);
 	s->files++;
+	s->prepared += copy->state == STELE_EXTENT_PREPARED;
 	return STELE_OK;
 }
 

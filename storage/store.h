@@ -19,6 +19,7 @@
 #include "storage/kv/kv.h"
 
 struct stele_store;
+struct stele_item_at;
 
 /* Room in every request for whoever takes it to the store's loop from another (net/disk.h) and back; the
  * store leaves it alone. */
@@ -97,6 +98,9 @@ struct stele_item {
 	bool tomb;
 	bool unless_referenced; /* a tomb of a SHARD: REFUSED when a REF lies beside it by then (P3) */
 	bool only_bad; /* a tomb: of a victim of scrub, and of nothing that was made good meanwhile */
+	/* The store's own; callers leave it NULL: a copy of the entry or tombstone that lies there. It keeps
+	 * its birth, and is left out when it lies there no longer. */
+	const struct stele_item_at *moved;
 	/* SHARD: S bytes in page-aligned memory whose parts are multiples of 64 KiB (but the last),
 	 * readable up to the next page boundary. */
 	struct iovec *data;
@@ -245,6 +249,25 @@ struct stele_store_scrubbed {
 };
 void stele_store_scrubbed(const struct stele_store *store, bool deep,
 			  struct stele_store_scrubbed *out);
+
+/* Reclaim (N8): empties extents of which little is alive, copying that, and makes them ready to be written again. Which:
+ * the one with the most to gain for what it costs, (1 - u) * age / (1 + u) for the share u that is alive (Rosenblum and
+ * Ousterhout, 1992), as soon as room is short or little of it is alive; one of which nothing is alive at once.
+ * What it meets damaged it leaves where it is, until that is repaired. Runs until it is cancelled, or
+ * the disk is fenced. Only one at a time: BUSY. Progress may be read at any time from the request. */
+struct stele_store_reclaim {
+	uint64_t bytes_per_s; /* of copies while there is room enough; 0: no limit */
+	void (*cb)(struct stele_store_reclaim *r);
+	void *ctx;
+	enum stele_err err; /* CANCELLED, FENCED, NOMEM, BUSY */
+	char detail[STELE_DETAIL_MAX];
+	uint64_t extents;     /* emptied */
+	uint64_t bytes;       /* copied */
+	bool idle;            /* there is nothing to do, now */
+	void *priv[8];
+};
+void stele_store_reclaim(struct stele_store *store, struct stele_store_reclaim *r);
+void stele_store_reclaim_cancel(struct stele_store *store);
 
 /* Marks a shard bad from outside (a reader's verified report was confirmed). */
 void stele_store_report_bad(struct stele_store *store, const struct stele_key *key);

@@ -34,7 +34,7 @@ struct stele_batch {
 	uint64_t lsn;
 	bool head_only; /* not a batch but its extent's header */
 	struct stele_wreq *first, **last;
-	bool tombs_only;
+	enum stele_room_use use; /* the least of its writes' */
 	uint32_t entries, iovs;
 	uint64_t meta_pos, data_len; /* so far; the head is counted */
 	struct stele_extent *x;
@@ -100,7 +100,7 @@ static struct stele_batch *batch_create(struct stele_store *s)
 	b->s = s;
 	b->lsn = s->next_lsn++;
 	b->last = &b->first;
-	b->tombs_only = true;
+	b->use = STELE_ROOM_COPY;
 	b->meta_pos = STELE_BATCH_HEAD;
 	b->iovs = 1;
 	*s->formed_tail = b;
@@ -136,7 +136,7 @@ static void batch_add(struct stele_batch *b, struct stele_wreq *q)
 	q->next = NULL;
 	*b->last = q;
 	b->last = &q->next;
-	b->tombs_only = b->tombs_only && q->tombs_only;
+	b->use = q->use < b->use ? q->use : b->use;
 	for (uint32_t i = 0; i < q->n; i++) {
 		struct stele_witem *it = &q->item[i];
 		if (it->skip)
@@ -197,7 +197,7 @@ enum stele_err stele_batch_place(struct stele_wreq *q)
 	q->placed = true;
 	for (uint32_t i = 0; i < q->n; i++) {
 		struct stele_witem *it = &q->item[i];
-		if (it->skip)
+		if (!stele_witem_pends(it))
 			continue;
 		it->pend.lsn = b->lsn;
 		stele_write_add_pending(s, &it->pend);
@@ -227,11 +227,12 @@ static void put_entry(struct stele_batch *b, struct stele_witem *it, struct stel
 	struct stele_entry_head h = {
 	    .place = {b->x->id, b->x->cycle, b->off + it->meta_off},
 	    .key = stele_key_whole(&it->in->key),
-	    .birth_lsn = b->lsn,
+	    .birth_lsn = it->in->moved ? it->in->moved->birth_lsn : b->lsn,
 	    .meta_len = meta_len_of(it),
 	};
 	if (it->in->tomb) {
-		struct stele_tomb_meta t = {it->in->key.kind, it->in->key.index, it->at.victim_lsn};
+		struct stele_tomb_meta t = {it->in->key.kind, it->in->key.index, it->at.victim_lsn,
+		                            it->at.only};
 		stele_tomb_meta_encode(&t, meta);
 		h.key.kind = STELE_ENTRY_TOMB;
 	} else if (it->in->key.kind == STELE_ENTRY_SHARD) {
@@ -247,8 +248,9 @@ static void put_entry(struct stele_batch *b, struct stele_witem *it, struct stel
 	*at = (struct stele_item_at){
 	    .key = stele_key_whole(&it->in->key),
 	    .tomb = it->in->tomb,
-	    .birth_lsn = b->lsn,
+	    .birth_lsn = h.birth_lsn,
 	    .victim_lsn = it->at.victim_lsn,
+	    .only = it->at.only,
 	    .extent = b->x->id,
 	    .off = h.place.off,
 	    .data_off = h.data_off,
@@ -401,7 +403,7 @@ static enum stele_err write_batch(struct stele_batch *b)
 	struct stele_store *s = b->s;
 	struct stele_extent *begun;
 	uint64_t len = stele_round_up(b->meta_pos, STELE_PAGE) + b->data_len;
-	enum stele_err err = stele_store_room(s, len, b->entries, b->tombs_only, b->lsn, &begun);
+	enum stele_err err = stele_store_room(s, len, b->entries, b->use, b->lsn, &begun);
 	if (err)
 		return err;
 	if (begun && submit_head(s, begun) != STELE_OK) {
@@ -443,9 +445,10 @@ void stele_store_set_full(struct stele_store *s)
 {
 	s->full = true;
 	s->full_since_ns = stele_env_now(s->env);
+	stele_reclaim_kick(s);
 }
 
-/* The disk is full: the batch goes on with its tombstones, everything else in it is refused. */
+/* There is no room: whoever may use less of the reserve than the others is refused, they go on. */
 static void refuse_batch(struct stele_batch *b)
 {
 	struct stele_wreq *q = b->first, *refused = NULL, **refused_tail = &refused;
@@ -455,11 +458,11 @@ static void refuse_batch(struct stele_batch *b)
 	b->iovs = 1;
 	b->meta_pos = STELE_BATCH_HEAD;
 	b->data_len = 0;
-	bool again = !b->tombs_only;
-	b->tombs_only = true;
+	enum stele_room_use use = b->use;
+	b->use = STELE_ROOM_COPY;
 	while (q) {
 		struct stele_wreq *next = q->next;
-		if (again && q->tombs_only) {
+		if (q->use > use) {
 			batch_add(b, q);
 		} else {
 			q->next = NULL;
@@ -492,7 +495,7 @@ static void pump(struct stele_store *s)
 		uint64_t enough = s->in_flight < FLIGHT_FEW ? GATHER_BYTES : GATHER_MORE;
 		if (s->in_flight && !b->next && b->data_len + b->meta_pos < enough)
 			return; /* goes on growing until the one in flight is through */
-		if (s->full && !b->tombs_only) {
+		if (s->full && b->use == STELE_ROOM_WRITE) {
 			refuse_batch(b);
 			continue;
 		}
@@ -500,7 +503,8 @@ static void pump(struct stele_store *s)
 		if (err == STELE_ERR_BUSY)
 			return; /* an extent is being prepared */
 		if (err == STELE_ERR_FULL) {
-			stele_store_set_full(s);
+			if (b->use == STELE_ROOM_WRITE)
+				stele_store_set_full(s);
 			refuse_batch(b);
 			continue;
 		}
@@ -601,6 +605,7 @@ static void apply_done(struct stele_op *op)
 	}
 	job->busy = false;
 	stele_store_seal_retired(s);
+	stele_reclaim_kick(s);
 	kick_apply(s);
 	if (err)
 		pump(s);

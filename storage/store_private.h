@@ -28,6 +28,12 @@ struct stele_later {
 	void *request;
 };
 
+enum stele_room_use { /* who asks for room; a batch asks as the first of its writes in this order */
+	STELE_ROOM_WRITE,
+	STELE_ROOM_TOMB, /* may use half of the reserve */
+	STELE_ROOM_COPY, /* reclaim: all of it */
+};
+
 /* Work of the store's own on a worker. When the store closes first, it waits until work is not running,
  * and done is never called. */
 struct stele_store_job {
@@ -43,6 +49,8 @@ struct stele_store_job {
 	enum stele_err err;
 	char detail[STELE_DETAIL_MAX];
 	struct stele_extent extent; /* of prepare and seal */
+	enum stele_room_use use;    /* of prepare */
+	bool fill;
 	struct stele_extent *target;
 	struct stele_item_at at; /* of mark bad */
 	struct stele_index_counts counts;
@@ -53,6 +61,7 @@ struct stele_wreq;
 struct stele_rreq;
 struct stele_pend;
 struct stele_scrub_run;
+struct stele_reclaim_run;
 
 struct stele_scrub_memo { /* kept in the index */
 	uint32_t next;    /* the extent with which a sweep that has not ended goes on; 0: there is none */
@@ -89,13 +98,15 @@ struct stele_store {
 	pthread_mutex_t extents_lock;  /* over the table; a struct itself is the loop's */
 	struct stele_extent **extents; /* by number; NULL: none */
 	uint32_t extents_n;            /* one more than the highest */
-	uint32_t files;
+	uint32_t files, prepared;   /* of all; of those that hold nothing */
 	struct stele_extent *open;  /* where batches go; NULL: none yet */
-	struct stele_extent *spare; /* prepared */
+	struct stele_extent *spare; /* prepared, and not the reserve; NULL: none */
 	bool preparing;
-	bool full;          /* refuses all but tombstones */
-	bool reserve_spent; /* and them too */
+	bool full;          /* refuses all but what uses the reserve */
+	bool reserve_spent; /* and that too */
+	bool closing;       /* atomic: workers end early */
 	uint64_t full_since_ns;
+	uint64_t ahead_failed_ns; /* an extent could not be made ahead of its use; 0: never */
 
 	bool fenced;
 	bool log_broken; /* a batch failed: later ones are not acknowledged */
@@ -135,6 +146,7 @@ struct stele_store {
 
 	struct stele_scrub_run *scrub;
 	struct stele_scrub_memo scrubbed[2]; /* by deep */
+	struct stele_reclaim_run *reclaim;
 	struct stele_store_job *jobs;
 };
 
@@ -181,13 +193,22 @@ void stele_store_index_failed(struct stele_store *s, enum stele_err err);
  * one is being prepared, stele_store_pump is called then; FULL. When it had to begin one, *begun is that,
  * and its header must be written with `lsn` before anything in it is acknowledged. */
 STELE_MUST_USE enum stele_err stele_store_room(struct stele_store *s, uint64_t len,
-                                               uint64_t entries, bool tombs_only, uint64_t lsn,
-                                               struct stele_extent **begun);
+                                               uint64_t entries, enum stele_room_use use,
+                                               uint64_t lsn, struct stele_extent **begun);
+/* An extent's file holds nothing now: it may be written again. cycle: its new one. */
+void stele_store_recycled(struct stele_store *s, struct stele_extent *x, uint32_t cycle);
+/* How many extents could be begun for writes, as far as is known without asking the file system. */
+uint32_t stele_store_free_extents(const struct stele_store *s);
 /* Seals what has been retired, one after another, and records a checkpoint after each. */
 void stele_store_seal_retired(struct stele_store *s);
 /* Called when room may have come about, or never will. */
 void stele_store_pump(struct stele_store *s);
 void stele_store_set_full(struct stele_store *s);
+
+/* ---- reclaim.c ---- */
+
+/* Something died, or an extent was sealed: there may be something to reclaim. */
+void stele_reclaim_kick(struct stele_store *s);
 
 /* ---- store_read.c ---- */
 
@@ -204,29 +225,5 @@ STELE_MUST_USE enum stele_err stele_store_load_entry(struct stele_store *s,
 
 /* What the index remembers of scrubs. Blocks: at open. */
 void stele_scrub_load(struct stele_store *s);
-
-static inline bool stele_key_equal(const struct stele_key *a, const struct stele_key *b)
-{
-	return a->kind == b->kind && a->pool == b->pool && a->index == b->index &&
-	       stele_hash_equal(&a->id, &b->id) && stele_hash_equal(&a->sub, &b->sub);
-}
-/* With the fields zeroed that its kind does not have. */
-static inline struct stele_key stele_key_whole(const struct stele_key *key)
-{
-	struct stele_key k = *key;
-	if (k.kind == STELE_ENTRY_SHARD)
-		memset(&k.sub, 0, sizeof(k.sub));
-	else if (k.kind != STELE_ENTRY_KEEP)
-		k.index = 0;
-	return k;
-}
-/* As the index keeps it: 12 bytes of a REF's sub. */
-static inline struct stele_key stele_key_short(const struct stele_key *key)
-{
-	struct stele_key k = stele_key_whole(key);
-	if (k.kind == STELE_ENTRY_REF)
-		memset(k.sub.b + STELE_REF_SUB, 0, STELE_HASH_LEN - STELE_REF_SUB);
-	return k;
-}
 
 #endif

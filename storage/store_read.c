@@ -266,14 +266,7 @@ static enum stele_err check_read(struct stele_rreq *q)
 	}
 	if (!r->want_meta)
 		return STELE_OK;
-	uint32_t crcs = 4 * ((head.data_len + STELE_CELL_LEN - 1) / STELE_CELL_LEN);
-	r->meta_len = head.meta_len - crcs;
-	r->meta = malloc(r->meta_len);
-	if (!r->meta)
-		return stele_fail(STELE_ERR_NOMEM, "read: out of memory");
-	memcpy(r->meta, meta, head.hot_len - crcs);
-	memcpy(r->meta + head.hot_len - crcs, meta + head.hot_len, head.meta_len - head.hot_len);
-	return STELE_OK;
+	return stele_shard_meta(&head, meta, &r->meta, &r->meta_len);
 }
 
 /* What was read and checked is known from now on. */

@@ -68,14 +68,12 @@ static enum stele_err replay_item(void *ctx, const struct stele_item_at *it)
 
 /* ---- 1. what is there ---- */
 
-/* A header that does not check: by its batches, if it has any, the extent is what it was. */
-static enum stele_err mend_header(struct stele_store *s, struct stele_extent *x)
+/* A header that does not check: by its batches, if it has any of its last cycle, the extent is what it was. */
+static enum stele_err mend_header(struct stele_store *s, struct stele_extent *x, uint32_t cycle)
 {
-	uint32_t cycle;
-	STELE_TRY(stele_extent_find_cycle(&s->vol, x, &cycle));
-	x->cycle = cycle ? cycle : 1;
-	if (!cycle)
+	if (cycle < x->cycle) /* as its copy says: recycled, and not used since */
 		return stele_extent_write_head(&s->vol, x, 0);
+	x->cycle = cycle;
 	struct stele_scan_found_list list = {0};
 	enum stele_err err = stele_extent_find(&s->vol, x, 0, &list);
 	if (!err)
@@ -84,14 +82,27 @@ static enum stele_err mend_header(struct stele_store *s, struct stele_extent *x)
 	return err;
 }
 
+/* The crash came while it was being made: it never held anything. */
+static enum stele_err drop_extent(struct stele_store *s, uint32_t id)
+{
+	char path[STELE_PATH_MAX];
+	return stele_file_unlink(s->env, stele_extent_path(&s->vol, id, path));
+}
+
 static enum stele_err open_extent(struct stele_store *s, uint32_t id)
 {
 	struct stele_extent x;
 	STELE_TRY(stele_extent_open(&s->vol, id, &x));
 	enum stele_err err = STELE_OK;
 	if (x.state == STELE_EXTENT_DAMAGED) {
-		err = mend_header(s, &x);
+		uint32_t cycle;
+		err = stele_extent_find_cycle(&s->vol, &x, &cycle);
+		bool unfinished = !err && !cycle && !x.cycle;
+		if (!err && !unfinished)
+			err = mend_header(s, &x, cycle);
 		stele_extent_close(&s->vol, &x);
+		if (unfinished)
+			return drop_extent(s, id);
 		if (!err) /* its trailer may be there still */
 			err = stele_extent_open(&s->vol, id, &x);
 	}
@@ -381,29 +392,34 @@ static enum stele_err bring_index_up(struct recovery *r)
 
 /* ---- 4. seals ---- */
 
+/* Of an extent that was begun when the crash came, batches may have lasted and the header not: they were
+ * not acknowledged, and must not count when the extent is used again. So what is prepared, or was
+ * begun and holds nothing that lasted, goes into its next cycle. */
+static enum stele_err seal_one(struct recovery *r, struct stele_extent *x)
+{
+	struct stele_store *s = r->s;
+	if (x->state == STELE_EXTENT_SEALED)
+		return STELE_OK;
+	if (x->state == STELE_EXTENT_OPEN && r->clean && x->id == r->state.open_extent) {
+		s->open = x;
+		return STELE_OK;
+	}
+	if (x->state == STELE_EXTENT_OPEN && x->last_lsn)
+		return stele_extent_seal(&s->vol, x);
+	s->prepared += x->state == STELE_EXTENT_OPEN;
+	if (x->state == STELE_EXTENT_OPEN || !r->clean)
+		STELE_TRY(stele_extent_recycle(&s->vol, x));
+	if (!s->spare)
+		s->spare = x;
+	return STELE_OK;
+}
+
 static enum stele_err seal_open(struct recovery *r)
 {
 	struct stele_store *s = r->s;
-	for (uint32_t i = 0; i < s->extents_n; i++) {
-		struct stele_extent *x = s->extents[i];
-		if (!x || x->state == STELE_EXTENT_PREPARED) {
-			if (x && !s->spare)
-				s->spare = x;
-			continue;
-		}
-		if (x->state != STELE_EXTENT_OPEN)
-			continue;
-		if (r->clean && i == r->state.open_extent) {
-			s->open = x;
-		} else if (x->last_lsn) {
-			STELE_TRY(stele_extent_seal(&s->vol, x));
-		} else { /* begun, and nothing was written that lasted */
-			x->cycle++;
-			STELE_TRY(stele_extent_write_head(&s->vol, x, 0));
-			if (!s->spare)
-				s->spare = x;
-		}
-	}
+	for (uint32_t i = 0; i < s->extents_n; i++)
+		if (s->extents[i])
+			STELE_TRY(seal_one(r, s->extents[i]));
 	return STELE_OK;
 }
 

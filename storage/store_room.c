@@ -8,12 +8,9 @@
 
 #define DISK_MARGIN (64u << 20) /* left to the index, where no capacity is set */
 
-static uint32_t prepared(const struct stele_store *s)
+static uint32_t in_use(const struct stele_store *s)
 {
-	uint32_t n = 0;
-	for (uint32_t i = 0; i < s->extents_n; i++)
-		n += s->extents[i] && s->extents[i]->state == STELE_EXTENT_PREPARED;
-	return n;
+	return s->files - s->prepared;
 }
 
 static bool fits(const struct stele_store *s, const struct stele_extent *x, uint64_t len,
@@ -31,14 +28,15 @@ static void prepare_work(struct stele_store *s, struct stele_store_job *job)
 		job->err = stele_file_stat(s->env, s->vol.dir, &st);
 		if (job->err)
 			return;
-		uint64_t keep = job->at.tomb ? 0 : s->vol.extent_len; /* N8: the reserve */
+		uint64_t keep = job->use == STELE_ROOM_WRITE ? s->vol.extent_len : 0; /* N8 */
 		if (st.disk_free < s->vol.extent_len + keep + DISK_MARGIN) {
 			job->err = stele_fail(STELE_ERR_FULL, "%s: %llu bytes are free", s->vol.dir,
 			                      (unsigned long long)st.disk_free);
 			return;
 		}
 	}
-	job->err = stele_extent_create(&s->vol, job->at.extent, &job->extent);
+	job->err =
+	    stele_extent_create(&s->vol, job->at.extent, job->fill, &s->closing, &job->extent);
 }
 
 static void prepare_done(struct stele_store *s, struct stele_store_job *job, bool ran)
@@ -46,23 +44,26 @@ static void prepare_done(struct stele_store *s, struct stele_store_job *job, boo
 	s->preparing = false;
 	if (!ran) {
 		stele_store_fence(s, "closing down");
+	} else if (job->err == STELE_ERR_FULL && job->fill) {
+		s->ahead_failed_ns = stele_env_now(s->env); /* nobody waits for it */
 	} else if (job->err == STELE_ERR_FULL) {
-		s->reserve_spent = job->at.tomb;
+		s->reserve_spent = job->use != STELE_ROOM_WRITE;
 		stele_store_set_full(s);
 	} else if (job->err) {
 		stele_store_fence(s, "%.*s", (int)(STELE_DETAIL_MAX - 1), job->detail);
 	} else {
+		job->extent.reserve = !s->capacity && job->use != STELE_ROOM_WRITE;
 		job->err = stele_store_add_extent(s, &job->extent);
 		if (job->err)
 			stele_extent_close(&s->vol, &job->extent);
-		else
+		else if (!job->extent.reserve)
 			s->spare = s->extents[job->extent.id];
 		job->extent.fd = -1;
 	}
 	stele_store_pump(s);
 }
 
-static enum stele_err prepare(struct stele_store *s, bool tombs_only)
+static enum stele_err prepare(struct stele_store *s, enum stele_room_use use, bool fill)
 {
 	if (s->preparing)
 		return STELE_OK;
@@ -73,12 +74,38 @@ static enum stele_err prepare(struct stele_store *s, bool tombs_only)
 	while (id < s->extents_n && s->extents[id])
 		id++;
 	job->at.extent = id;
-	job->at.tomb = tombs_only;
+	job->use = use;
+	job->fill = fill;
 	job->work = prepare_work;
 	job->done = prepare_done;
 	s->preparing = true;
 	stele_store_job_start(job);
 	return STELE_OK;
+}
+
+/* ---- the next extent ---- */
+
+static struct stele_extent *find_prepared(const struct stele_store *s, bool reserve)
+{
+	for (uint32_t i = 0; s->prepared && i < s->extents_n; i++) {
+		struct stele_extent *x = s->extents[i];
+		if (x && x->state == STELE_EXTENT_PREPARED && (reserve || !x->reserve))
+			return x;
+	}
+	return NULL;
+}
+
+/* The reserve is the last extent of the capacity; without one, what was made after the disk was full. */
+static bool reserve_is_open(const struct stele_store *s)
+{
+	return s->capacity ? in_use(s) > stele_store_extents_max(s, false) : s->open->reserve;
+}
+
+static bool may_fill(const struct stele_store *s, enum stele_room_use use, uint64_t len)
+{
+	if (!reserve_is_open(s) || use == STELE_ROOM_COPY)
+		return true;
+	return use == STELE_ROOM_TOMB && s->open->end + len <= s->vol.extent_len / 2;
 }
 
 static enum stele_err say_full(const struct stele_store *s)
@@ -87,43 +114,84 @@ static enum stele_err say_full(const struct stele_store *s)
 	                  s->vol.dir, s->files, (unsigned long long)s->vol.extent_len);
 }
 
-enum stele_err stele_store_room(struct stele_store *s, uint64_t len, uint64_t entries,
-                                bool tombs_only, uint64_t lsn, struct stele_extent **begun)
+static void begin(struct stele_store *s, struct stele_extent *x, uint64_t lsn)
 {
-	uint32_t max = stele_store_extents_max(s, tombs_only);
-	uint32_t in_use = s->files - prepared(s);
-	*begun = NULL;
-	if (s->open && in_use <= max && fits(s, s->open, len, entries)) {
-		/* half full: the next one is made ready while nobody waits for it */
-		if (!s->spare && s->open->end > s->vol.extent_len / 2 &&
-		    s->files < stele_store_extents_max(s, false))
-			(void)!prepare(s, false); /* if not now, then when it is needed */
-		return STELE_OK;
-	}
-	if (in_use >= max)
-		return say_full(s);
-	if (!s->spare) {
-		bool asked = s->full && (s->reserve_spent || !tombs_only);
-		if (asked && stele_env_now(s->env) - s->full_since_ns < STELE_FULL_RETRY_NS)
-			return say_full(s);
-		STELE_TRY(prepare(s, tombs_only));
-		return STELE_ERR_BUSY;
-	}
 	if (s->open) {
 		s->open->retired = true;
 		s->retired++;
 	}
-	struct stele_extent *x = s->spare;
-	s->spare = NULL;
 	x->state = STELE_EXTENT_OPEN;
 	x->first_lsn = lsn;
 	x->last_lsn = 0;
 	x->end = x->landed = STELE_PAGE;
-	s->open = *begun = x;
-	for (uint32_t i = 0; i < s->extents_n && !s->spare; i++)
-		if (s->extents[i] && s->extents[i]->state == STELE_EXTENT_PREPARED)
-			s->spare = s->extents[i];
+	s->prepared--;
+	s->open = x;
+	if (s->spare == x)
+		s->spare = find_prepared(s, false);
+}
+
+/* Half full: the next one is made ready while nobody waits for it; if not now, then when it is needed. */
+static void prepare_ahead(struct stele_store *s)
+{
+	if (s->spare || s->preparing || s->full || s->open->end <= s->vol.extent_len / 2 ||
+	    s->files >= stele_store_extents_max(s, false) ||
+	    (s->ahead_failed_ns &&
+	     stele_env_now(s->env) - s->ahead_failed_ns < STELE_FULL_RETRY_NS))
+		return;
+	(void)!prepare(s, STELE_ROOM_WRITE, true);
+}
+
+enum stele_err stele_store_room(struct stele_store *s, uint64_t len, uint64_t entries,
+                                enum stele_room_use use, uint64_t lsn, struct stele_extent **begun)
+{
+	*begun = NULL;
+	if (s->open && may_fill(s, use, len) && fits(s, s->open, len, entries)) {
+		prepare_ahead(s);
+		return STELE_OK;
+	}
+	if ((s->open && use == STELE_ROOM_TOMB && reserve_is_open(s)) ||
+	    in_use(s) >= stele_store_extents_max(s, use != STELE_ROOM_WRITE))
+		return say_full(s);
+	struct stele_extent *x = s->spare;
+	if (!x && use != STELE_ROOM_WRITE)
+		x = find_prepared(s, true);
+	if (!x) {
+		bool asked = s->full && (s->reserve_spent || use == STELE_ROOM_WRITE);
+		if (asked && stele_env_now(s->env) - s->full_since_ns < STELE_FULL_RETRY_NS)
+			return say_full(s);
+		STELE_TRY(prepare(s, use, false));
+		return STELE_ERR_BUSY;
+	}
+	begin(s, x, lsn);
+	*begun = x;
 	return STELE_OK;
+}
+
+void stele_store_recycled(struct stele_store *s, struct stele_extent *x, uint32_t cycle)
+{
+	pthread_mutex_lock(&s->extents_lock);
+	x->cycle = cycle;
+	pthread_mutex_unlock(&s->extents_lock);
+	x->state = STELE_EXTENT_PREPARED;
+	x->first_lsn = x->last_lsn = 0;
+	x->end = x->landed = STELE_PAGE;
+	x->spared_until_ns = 0;
+	s->prepared++;
+	/* of a full file system the first that comes free is the reserve again */
+	x->reserve = !s->capacity && s->full && s->prepared == 1;
+	if (!s->spare && !x->reserve)
+		s->spare = x;
+	s->full = s->full && !s->spare;
+	s->reserve_spent = false;
+	stele_store_pump(s);
+}
+
+uint32_t stele_store_free_extents(const struct stele_store *s)
+{
+	uint32_t max = stele_store_extents_max(s, false), used = in_use(s);
+	if (s->capacity)
+		return max > used ? max - used : 0;
+	return s->full ? s->prepared : UINT32_MAX;
 }
 
 /* ---- sealing ---- */
@@ -177,6 +245,7 @@ static void seal_done(struct stele_store *s, struct stele_store_job *job, bool r
 	s->retired--;
 	checkpoint(s);
 	stele_store_seal_retired(s);
+	stele_reclaim_kick(s);
 }
 
 void stele_store_seal_retired(struct stele_store *s)

@@ -58,7 +58,7 @@ static void wreq_free(struct stele_wreq *q)
 {
 	if (q->placed)
 		for (uint32_t i = 0; i < q->n; i++)
-			if (!q->item[i].skip)
+			if (stele_witem_pends(&q->item[i]))
 				remove_pend(q->s, &q->item[i].pend);
 	for (uint32_t i = 0; i < q->n; i++)
 		if (!q->item[i].crc_given)
@@ -195,13 +195,16 @@ static enum stele_err check_item(const struct stele_item *it, uint32_t *desc_len
 
 static enum stele_err prepare_items(struct stele_wreq *q)
 {
-	q->tombs_only = true;
+	q->use = STELE_ROOM_COPY;
 	for (uint32_t i = 0; i < q->n; i++) {
 		struct stele_witem *it = &q->item[i];
 		it->in = &q->w->item[i];
 		it->crc_given = true;
 		STELE_TRY(check_item(it->in, &it->desc_len));
-		q->tombs_only = q->tombs_only && it->in->tomb;
+		enum stele_room_use use = it->in->moved  ? STELE_ROOM_COPY
+		                          : it->in->tomb ? STELE_ROOM_TOMB
+		                                         : STELE_ROOM_WRITE;
+		q->use = use < q->use ? use : q->use;
 		if (it->in->tomb) {
 			q->bytes += STELE_ENTRY_HEAD + STELE_TOMB_META;
 			q->most += 2 * stele_entry_len(STELE_TOMB_META);
@@ -285,7 +288,7 @@ static enum stele_err admit(struct stele_store *s, struct stele_store_write *w,
 	if (!err && q->most + 3 * STELE_PAGE + stele_footer_room(q->n) > s->vol.extent_len)
 		err = stele_fail(STELE_ERR_TOO_LARGE, "write: %llu bytes do not fit an extent",
 		                 (unsigned long long)q->bytes);
-	if (!err && s->full && !q->tombs_only) {
+	if (!err && s->full && q->use == STELE_ROOM_WRITE) {
 		uint64_t now = stele_env_now(s->env);
 		if (now - s->full_since_ns < STELE_FULL_RETRY_NS)
 			err = stele_fail(STELE_ERR_FULL, "%s: the disk is full", s->vol.dir);
@@ -330,9 +333,13 @@ static enum stele_err look_up_item(struct stele_store *s, struct stele_wreq *q,
 {
 	struct stele_key key = stele_key_short(&it->in->key);
 	it->pend = (struct stele_pend){.key = key, .tomb = it->in->tomb};
-	it->found = stele_index_get(s->index.kv, STELE_INDEX_ENTRY, &key, &it->old);
+	enum stele_index_space space =
+	    it->in->moved && it->in->tomb ? STELE_INDEX_TOMB : STELE_INDEX_ENTRY;
+	it->found = stele_index_get(s->index.kv, space, &key, &it->old);
 	if (it->found && it->found != STELE_ERR_NOT_FOUND)
 		return it->found;
+	if (it->in->moved)
+		return STELE_OK;
 	if (it->in->tomb && it->in->unless_referenced && key.kind == STELE_ENTRY_SHARD) {
 		if (!*iter)
 			STELE_TRY(stele_kv_iter_create(s->index.kv, iter));
@@ -471,19 +478,34 @@ static enum stele_err resolve_tomb(struct stele_store *s, struct stele_witem *it
 	    is_referenced(s, it))
 		return stele_fail(STELE_ERR_REFUSED, "a reference lies beside that shard");
 	it->at.tomb = true;
-	if (it->in->only_bad && (p || it->found || !it->old.bad))
+	if (it->in->only_bad && (p || it->found || !it->old.bad)) {
 		it->skip = true;
-	else if (p)
+	} else if (p) {
 		it->at.victim_lsn = p->lsn;
-	else if (!it->found)
+	} else if (!it->found) {
 		it->at.victim_lsn = it->old.birth_lsn;
-	else
+		it->at.only = it->old.others || it->old.moved ? 0 : it->old.extent;
+	} else {
 		it->skip = true; /* there is nothing to remove */
+	}
 	return STELE_OK;
+}
+
+/* A copy goes out only if nothing happened to the key meanwhile; what did is looked at again. */
+static void resolve_moved(struct stele_store *s, struct stele_witem *it)
+{
+	const struct stele_item_at *from = it->in->moved;
+	it->skip = it->found || it->old.extent != from->extent || it->old.off != from->off ||
+	           it->old.bad || stele_write_pending(s, &it->pend.key);
+	it->at = *from;
 }
 
 static enum stele_err resolve_item(struct stele_store *s, struct stele_witem *it)
 {
+	if (it->in->moved) {
+		resolve_moved(s, it);
+		return STELE_OK;
+	}
 	if (it->in->tomb)
 		return resolve_tomb(s, it);
 	struct stele_key other = it->pend.key;

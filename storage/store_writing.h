@@ -40,7 +40,8 @@ struct stele_wreq {
 	uint64_t bytes;
 	uint64_t most;      /* bytes in a batch of its own, at the worst alignment */
 	uint64_t crc_bytes; /* still to be computed */
-	bool tombs_only, placed, twice;
+	enum stele_room_use use;
+	bool placed, twice;
 	uint32_t n;
 	struct stele_witem item[];
 };
@@ -48,6 +49,12 @@ struct stele_wreq {
 static inline uint32_t stele_item_cells(const struct stele_item *it)
 {
 	return (uint32_t)((it->data_len + STELE_CELL_LEN - 1) / STELE_CELL_LEN);
+}
+
+/* Does it change what is there, once placed? The copy of a tombstone says nothing new of its key. */
+static inline bool stele_witem_pends(const struct stele_witem *it)
+{
+	return !it->skip && !(it->in->moved && it->in->tomb);
 }
 
 /* ---- store_write.c ---- */

@@ -247,6 +247,8 @@ static bool meta_fields(const struct stele_entry *e, json_t *fields, char why[ST
 		}
 		json_object_set_new(fields, "victim_kind", json_string(kind_name(t.kind)));
 		json_object_set_new(fields, "victim_lsn", stele_json_u64(t.victim_lsn));
+		if (t.only)
+			json_object_set_new(fields, "victim_extent", stele_json_u64(t.only));
 		break;
 	}
 	default:

@@ -3,7 +3,8 @@
  * also in the middle of a recovery, the store comes back with everything that was acknowledged, without
  * anything that was removed, with nothing half written, and serves no byte that does not check
  * (DESIGN 11, 1 to 3). A crash here is a power loss of the simulated disk at its Nth operation, and the
- * index goes back to some state since its last flush, or is corrupt. STELE_CRASHES sets how many (10000);
+ * index goes back to some state since its last flush, or is corrupt. Half of the disks have so little room that
+ * extents are reclaimed and written again all the time, while the writes go on. STELE_CRASHES sets how many (10000);
  * STELE_SEED replays one run.
  */
 #include <errno.h>
@@ -14,6 +15,7 @@
 #define KEYS  40u
 #define DEPTH 6u
 #define LIVES 6u /* crashes of one store before a fresh one */
+#define CAPACITY (5 * STELE_EXTENT_LEN_MIN)
 
 enum state { ABSENT, PRESENT, EITHER };
 
@@ -40,6 +42,9 @@ struct world {
 	struct slot slot[DEPTH];
 	uint32_t in_flight;
 	uint64_t acked, writes;
+	struct stele_store_reclaim reclaim;
+	bool reclaiming;
+	uint64_t emptied; /* extents, in all lives */
 };
 
 static uint64_t rnd(struct world *w, uint64_t below)
@@ -183,6 +188,8 @@ static void written(struct stele_store_write *op)
 	s->busy = false;
 	w->in_flight--;
 	free(s->meta);
+	if (op->err == STELE_ERR_FULL && w->k.opts.capacity)
+		return; /* refused: as if it had not been asked for */
 	if (op->err) {
 		cr_assert(w->crashed, "seed %llu: %s", (unsigned long long)w->seed, op->detail);
 		w->state[s->n] = EITHER;
@@ -228,9 +235,35 @@ static void start_write(struct world *w, struct slot *s)
 	stele_store_write(w->k.store, &s->w);
 }
 
+static void reclaimed(struct stele_store_reclaim *r)
+{
+	struct world *w = r->ctx;
+	w->reclaiming = false;
+	w->emptied += r->extents;
+	cr_assert(r->err == STELE_ERR_CANCELLED || (w->crashed && r->err == STELE_ERR_FENCED),
+	          "seed %llu: reclaim: %s", (unsigned long long)w->seed, r->detail);
+}
+
+static void start_reclaim(struct world *w)
+{
+	w->reclaim = (struct stele_store_reclaim){.cb = reclaimed, .ctx = w};
+	w->reclaiming = true;
+	stele_store_reclaim(w->k.store, &w->reclaim);
+}
+
+static void stop_reclaim(struct world *w)
+{
+	if (w->k.store)
+		stele_store_reclaim_cancel(w->k.store);
+	while (w->reclaiming)
+		cr_assert(step(w), "reclaim does not end");
+}
+
 /* Writes until the power goes, or so many times. Afterwards every callback has fired. */
 static void live(struct world *w, uint64_t writes)
 {
+	if (w->k.opts.capacity || rnd(w, 2))
+		start_reclaim(w);
 	for (uint64_t end = w->writes + writes; !w->crashed && w->writes < end;) {
 		struct slot *s = &w->slot[rnd(w, DEPTH)];
 		if (!s->busy)
@@ -240,6 +273,7 @@ static void live(struct world *w, uint64_t writes)
 	}
 	while (w->in_flight)
 		cr_assert(step(w), "a callback is missing");
+	stop_reclaim(w);
 }
 
 /* ---- comparing ---- */
@@ -340,6 +374,8 @@ static bool try_open(struct world *w)
 	return err == STELE_OK;
 }
 
+static uint64_t emptied;
+
 static uint32_t run(uint64_t seed)
 {
 	static struct world w;
@@ -353,6 +389,7 @@ static uint32_t run(uint64_t seed)
 	snprintf(w.k.dir, sizeof(w.k.dir), "/disk0");
 	begin(&w, INT64_MAX);
 	kit_opts(&w.k, false);
+	w.k.opts.capacity = seed % 2 ? 0 : CAPACITY;
 	cr_assert_eq(stele_file_mkdirs(&w.env, w.k.dir, 0700), STELE_OK);
 	cr_assert_eq(stele_file_sync_dir(&w.env, "/"), STELE_OK);
 	cr_assert_eq(stele_store_format(&w.k.opts, NULL), STELE_OK, "%s", stele_detail());
@@ -381,6 +418,7 @@ static uint32_t run(uint64_t seed)
 		end(&w);
 		begin(&w, INT64_MAX);
 	}
+	emptied += w.emptied;
 	stele_env_destroy(w.real);
 	stele_sim_destroy(w.sim);
 	stele_kv_world_destroy(w.k.world);
@@ -399,4 +437,7 @@ Test(crash, everything_acknowledged_comes_back)
 	}
 	for (uint64_t s = 1; done < want; s++)
 		done += run(s);
+	cr_assert_gt(emptied, want / 10, "hardly anything was reclaimed: %llu",
+	             (unsigned long long)emptied);
+	cr_log_info("%u crashes, %llu extents reclaimed", done, (unsigned long long)emptied);
 }

@@ -222,7 +222,7 @@ void *__wrap_aligned_alloc(size_t a, size_t n)
 
 /* ---- the workload ---- */
 
-#define BLOCKS  5u
+#define BLOCKS  6u
 #define RECORDS 12u
 
 struct world {
@@ -258,9 +258,13 @@ static bool work(struct world *w)
 		w->has_record[i] = kit_write(k, &item, 1, NULL) == STELE_OK;
 		all = all && w->has_record[i];
 	}
-	struct stele_key gone = kit_key(STELE_ENTRY_SHARD, &w->b[1].id, NULL, 0);
-	w->maybe_block[1] = true;
-	all = kit_tomb(k, &gone) == STELE_OK && all;
+	for (uint32_t i = 1; i < BLOCKS - 1; i++) {
+		struct stele_key gone = kit_key(STELE_ENTRY_SHARD, &w->b[i].id, NULL, 0);
+		w->maybe_block[i] = true;
+		all = kit_tomb(k, &gone) == STELE_OK && all;
+	}
+	struct stele_store_reclaim r = kit_reclaim(k);
+	all = all && r.err == STELE_ERR_CANCELLED && r.extents > 0;
 	enum stele_err err = kit_same(k, &w->b[0], 0);
 	all = all && err == STELE_OK;
 	struct stele_store_scrub s = {.deep = true};

@@ -92,18 +92,22 @@ static inline void kit_pause_cb(struct stele_op *op)
 	kit_woken(op->ctx);
 }
 
+static inline void kit_pause(struct kit *k)
+{
+	struct stele_op op = {.kind = STELE_OP_TIMER,
+	                      .off = stele_env_now(k->env) + 1000000,
+	                      .cb = kit_pause_cb,
+	                      .ctx = k};
+	k->waiting++;
+	stele_env_submit(k->env, &op);
+	kit_run(k);
+}
+
 /* Lets the store's own work end. */
 static inline void kit_settle(struct kit *k)
 {
-	while (k->store && stele_store_busy(k->store)) {
-		struct stele_op op = {.kind = STELE_OP_TIMER,
-		                      .off = stele_env_now(k->env) + 1000000,
-		                      .cb = kit_pause_cb,
-		                      .ctx = k};
-		k->waiting++;
-		stele_env_submit(k->env, &op);
-		kit_run(k);
-	}
+	while (k->store && stele_store_busy(k->store))
+		kit_pause(k);
 }
 
 static inline void kit_close(struct kit *k)
@@ -405,6 +409,25 @@ static inline enum stele_err kit_scrub(struct kit *k, struct stele_store_scrub *
 	if (s->err)
 		stele_fail(s->err, "%s", s->detail);
 	return s->err;
+}
+
+static inline void kit_reclaim_cb(struct stele_store_reclaim *r)
+{
+	cr_assert_neq(r->err, STELE_OK);
+}
+
+/* Reclaims until there is nothing to do, or it fails (else err is CANCELLED). */
+static inline struct stele_store_reclaim kit_reclaim(struct kit *k)
+{
+	struct stele_store_reclaim r = {.cb = kit_reclaim_cb, .ctx = k};
+	stele_store_reclaim(k->store, &r);
+	do
+		kit_pause(k);
+	while (!r.idle && !r.err);
+	stele_store_reclaim_cancel(k->store);
+	while (!r.err)
+		kit_pause(k);
+	return r;
 }
 
 static inline void kit_whole_range(struct stele_hash *first, struct stele_hash *last)

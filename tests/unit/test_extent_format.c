@@ -83,6 +83,7 @@ static struct stele_item_at item(bool tomb)
 	    .hot_len = tomb ? 0 : 300};
 	if (tomb) {
 		it.victim_lsn = 0x1122334400;
+		it.only = 0x0a0b0c;
 	} else {
 		it.data_off = 11 * STELE_PAGE;
 		it.data_len = 70016;
@@ -172,21 +173,21 @@ static bool entry_decode(const uint8_t *in)
 }
 static void tomb_encode(uint8_t *out)
 {
-	struct stele_tomb_meta t = {STELE_ENTRY_SHARD, 4, 0x1122334400};
+	struct stele_tomb_meta t = {STELE_ENTRY_SHARD, 4, 0x1122334400, 0x0a0b0c};
 	stele_tomb_meta_encode(&t, out);
 }
 static bool tomb_decode(const uint8_t *in)
 {
 	struct stele_tomb_meta t;
 	return stele_tomb_meta_decode(in, STELE_TOMB_META, &t) && t.kind == STELE_ENTRY_SHARD &&
-	       t.index == 4 && t.victim_lsn == 0x1122334400;
+	       t.index == 4 && t.victim_lsn == 0x1122334400 && t.only == 0x0a0b0c;
 }
 static bool same_item(const struct stele_item_at *a, const struct stele_item_at *b)
 {
 	return SAME(a->key.id, b->key.id) && SAME(a->key.sub, b->key.sub) &&
 	       a->key.kind == b->key.kind && a->key.pool == b->key.pool &&
 	       a->key.index == b->key.index && a->tomb == b->tomb && a->birth_lsn == b->birth_lsn &&
-	       a->victim_lsn == b->victim_lsn && a->extent == b->extent && a->off == b->off &&
+	       a->victim_lsn == b->victim_lsn && a->only == b->only && a->extent == b->extent && a->off == b->off &&
 	       a->data_off == b->data_off && a->data_len == b->data_len &&
 	       a->meta_len == b->meta_len && a->hot_len == b->hot_len;
 }

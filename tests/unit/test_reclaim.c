@@ -1,0 +1,339 @@
+/*
+ * Goal: space comes back. Reclaim empties extents of which little is alive and they are written again; what was alive is
+ * read as before, also after a restart and after the index was lost; what was removed never comes back, also when its
+ * tombstone moved or went; what is damaged is not copied; a full disk takes deletes, and then writes again.
+ */
+#include <fcntl.h>
+#include <unistd.h>
+
+#include "storage/extent.h"
+#include "tests/unit/store_kit.h"
+
+#define BLOCKS 24u
+static struct kit_block block[BLOCKS]; /* of one shard of 900 KiB: four fill an extent */
+
+static void make_blocks(void)
+{
+	for (uint32_t i = 0; i < BLOCKS; i++)
+		kit_block_make(&block[i], "rep-2", 900 << 10, 77 + i);
+}
+
+static void begin(struct kit *k, uint64_t capacity)
+{
+	make_blocks();
+	memset(k, 0, sizeof(*k));
+	kit_env(k, true);
+	kit_dir(k);
+	kit_opts(k, false);
+	k->opts.capacity = capacity * STELE_EXTENT_LEN_MIN;
+	cr_assert_eq(stele_store_format(&k->opts, NULL), STELE_OK, "%s", stele_detail());
+	kit_open(k);
+}
+
+static void put_some(struct kit *k, uint32_t from, uint32_t to)
+{
+	for (uint32_t i = from; i < to; i++) {
+		struct stele_hash deposit = kit_hash(i);
+		cr_assert_eq(kit_put(k, &block[i], 0, &deposit), STELE_OK, "%u: %s", i, stele_detail());
+	}
+}
+
+static enum stele_err remove_one(struct kit *k, uint32_t i)
+{
+	struct stele_hash deposit = kit_hash(i);
+	struct stele_item item[2] = {
+	    {.key = kit_key(STELE_ENTRY_SHARD, &block[i].id, NULL, 0), .tomb = true},
+	    {.key = kit_key(STELE_ENTRY_REF, &block[i].id, &deposit, 0), .tomb = true}};
+	return kit_write(k, item, 2, NULL);
+}
+
+static void remove_some(struct kit *k, uint32_t from, uint32_t to)
+{
+	for (uint32_t i = from; i < to; i++)
+		cr_assert_eq(remove_one(k, i), STELE_OK, "%u: %s", i, stele_detail());
+}
+
+static void check_some(struct kit *k, uint32_t from, uint32_t to, bool there)
+{
+	for (uint32_t i = from; i < to; i++) {
+		cr_assert_eq(kit_same(k, &block[i], 0), there ? STELE_OK : STELE_ERR_NOT_FOUND, "%u: %s",
+		             i, stele_detail());
+		struct stele_hash deposit = kit_hash(i);
+		struct stele_key ref = kit_key(STELE_ENTRY_REF, &block[i].id, &deposit, 0);
+		cr_assert_eq(kit_have(k, &ref), there, "%u: its reference", i);
+	}
+}
+
+static struct stele_store_status status(struct kit *k)
+{
+	struct stele_store_status st;
+	stele_store_status(k->store, &st);
+	return st;
+}
+
+static struct stele_store_reclaim reclaim(struct kit *k)
+{
+	kit_settle(k);
+	struct stele_store_reclaim r = kit_reclaim(k);
+	cr_assert_eq(r.err, STELE_ERR_CANCELLED, "%s", r.detail);
+	return r;
+}
+
+static void lose_index(struct kit *k)
+{
+	char path[200];
+	kit_close(k);
+	snprintf(path, sizeof(path), "%s/index", k->dir);
+	cr_assert_eq(stele_kv_destroy_dir(k->kv, k->world, path), STELE_OK);
+	kit_open(k);
+}
+
+/* The same bytes are wanted again and again, in different lives of the disk. */
+static void check_everywhere(struct kit *k, uint32_t from, uint32_t to, uint32_t end)
+{
+	for (int life = 0; life < 3; life++) {
+		check_some(k, 0, from, false);
+		check_some(k, from, to, true);
+		check_some(k, to, end, false);
+		if (life == 0)
+			kit_reopen(k);
+		else if (life == 1)
+			lose_index(k);
+	}
+}
+
+static void finish(struct kit *k)
+{
+	struct stele_store_scrub scrub = {.deep = true};
+	cr_assert_eq(kit_scrub(k, &scrub), STELE_OK, "%s", scrub.detail);
+	cr_assert_eq(scrub.victims, 0u);
+	kit_end(k);
+	for (uint32_t i = 0; i < BLOCKS; i++)
+		kit_block_free(&block[i]);
+}
+
+Test(reclaim, what_holds_nothing_is_used_again)
+{
+	struct kit k;
+	uint64_t emptied;
+	begin(&k, 0);
+	put_some(&k, 0, 12);
+	uint64_t before = status(&k).extents;
+	remove_some(&k, 0, 8);
+	emptied = reclaim(&k).extents;
+	cr_assert_eq(emptied, 2u);
+	cr_assert_geq(status(&k).extents_free, 2u);
+	put_some(&k, 12, 19);
+	cr_assert_leq(status(&k).extents, before, "old files are written again");
+	check_everywhere(&k, 8, 19, BLOCKS);
+	finish(&k);
+}
+
+Test(reclaim, what_is_alive_is_copied_out)
+{
+	struct kit k;
+	uint64_t emptied;
+	begin(&k, 8);
+	put_some(&k, 0, 20);
+	for (uint32_t i = 0; i < 20; i++)
+		if (i % 4 != 1)
+			remove_some(&k, i, i + 1);
+	emptied = reclaim(&k).extents;
+	cr_assert_geq(emptied, 4u);
+	for (int life = 0; life < 3; life++) {
+		for (uint32_t i = 0; i < 20; i++)
+			check_some(&k, i, i + 1, i % 4 == 1);
+		if (life == 0)
+			kit_reopen(&k);
+		else if (life == 1)
+			lose_index(&k);
+	}
+	finish(&k);
+}
+
+/* The tombstone's extent goes before its victim's: it must move, or the victim would be back. */
+Test(reclaim, a_tombstone_moves_while_its_victim_lies_anywhere)
+{
+	struct kit k;
+	uint64_t emptied = 0;
+	begin(&k, 0);
+	put_some(&k, 0, 4); /* an extent that stays: three quarters of it are alive */
+	put_some(&k, 4, 7);
+	remove_some(&k, 0, 1); /* its tombstone lies in the second */
+	put_some(&k, 7, 12);
+	remove_some(&k, 4, 8);
+	emptied = reclaim(&k).extents;
+	cr_assert_geq(emptied, 1u);
+	lose_index(&k);
+	check_some(&k, 0, 1, false);
+	check_some(&k, 1, 4, true);
+	check_some(&k, 4, 8, false);
+	check_some(&k, 8, 12, true);
+	/* and comes again */
+	put_some(&k, 0, 1);
+	lose_index(&k);
+	check_some(&k, 0, 1, true);
+	remove_some(&k, 0, 1);
+	lose_index(&k);
+	check_some(&k, 0, 1, false);
+	finish(&k);
+}
+
+/* Tombstones do not pile up: with their victims they go, also those of keys that came and went again and again, which
+ * cannot name one extent. */
+Test(reclaim, tombstones_end)
+{
+	struct kit k;
+	begin(&k, 6);
+	for (uint32_t round = 0; round < 30; round++) {
+		put_some(&k, 0, 4);
+		put_some(&k, 4 + round % 16, 5 + round % 16);
+		remove_some(&k, 0, 4);
+		reclaim(&k);
+		if (round >= 8)
+			remove_some(&k, 4 + (round - 8) % 16, 5 + (round - 8) % 16);
+	}
+	for (uint32_t i = 4; i < 20; i++)
+		(void)!remove_one(&k, i);
+	uint64_t copied = 0;
+	for (int life = 0; life < 3; life++) { /* unclean: what was open is sealed, and can be emptied too */
+		reclaim(&k);
+		lose_index(&k);
+		copied = reclaim(&k).bytes;
+	}
+	cr_assert_eq(copied, 0u, "tombstones without victims are kept: %llu bytes",
+	             (unsigned long long)copied);
+	check_some(&k, 0, 20, false);
+	cr_assert_eq(status(&k).shards, 0u);
+	cr_assert_leq(status(&k).extents, 1u);
+	finish(&k);
+}
+
+Test(reclaim, a_full_disk_takes_deletes_and_then_writes)
+{
+	struct kit k;
+	begin(&k, 4);
+	uint32_t n = 0;
+	struct stele_hash deposit;
+	for (; n < BLOCKS; n++) {
+		deposit = kit_hash(n);
+		enum stele_err err = kit_put(&k, &block[n], 0, &deposit);
+		if (err) {
+			cr_assert_eq(err, STELE_ERR_FULL, "%s", stele_detail());
+			break;
+		}
+	}
+	cr_assert_eq(n, 12u, "three of four extents: one is the reserve");
+	reclaim(&k);
+	check_some(&k, 0, n, true);
+	remove_some(&k, 0, 1); /* one of each: none is empty, copies must go to the reserve */
+	remove_some(&k, 4, 5);
+	remove_some(&k, 8, 9);
+	reclaim(&k);
+	uint32_t again = 0;
+	for (; again < 3; again++) {
+		deposit = kit_hash(12 + again);
+		if (kit_put(&k, &block[12 + again], 0, &deposit))
+			break;
+	}
+	cr_assert_geq(again, 1u, "what was deleted made room: %s", stele_detail());
+	for (int life = 0; life < 3; life++) {
+		for (uint32_t i = 0; i < n; i++)
+			check_some(&k, i, i + 1, i % 4 != 0);
+		check_some(&k, 12, 12 + again, true);
+		if (life == 0)
+			kit_reopen(&k);
+		else if (life == 1)
+			lose_index(&k);
+	}
+	finish(&k);
+}
+
+static void flip(struct kit *k, uint32_t extent, off_t at)
+{
+	char path[200];
+	uint8_t b;
+	snprintf(path, sizeof(path), "%s/extent-%08x", k->dir, extent);
+	int fd = open(path, O_RDWR);
+	cr_assert(fd >= 0 && pread(fd, &b, 1, at) == 1);
+	b ^= 4;
+	cr_assert(pwrite(fd, &b, 1, at) == 1);
+	close(fd);
+}
+
+/* Rot is not given a fresh CRC: the extent stays until the entry is made good. */
+Test(reclaim, what_is_damaged_is_not_copied)
+{
+	struct kit k;
+	uint64_t emptied;
+	begin(&k, 0);
+	put_some(&k, 0, 5);
+	remove_some(&k, 0, 3); /* of the first extent the fourth is alive */
+	kit_settle(&k);
+	kit_close(&k);
+	flip(&k, 1, 3 * (900 << 10) + (200 << 10));
+	kit_open(&k);
+	emptied = reclaim(&k).extents;
+	cr_assert_eq(emptied, 0u);
+	kit_settle(&k);
+	cr_assert_eq(status(&k).bad, 1u, "it is remembered");
+	cr_assert_eq(kit_same(&k, &block[3], 0), STELE_ERR_CORRUPT);
+	put_some(&k, 3, 4); /* as repair does */
+	kit_reopen(&k);     /* nobody waits for the extent's turn to come again */
+	emptied = reclaim(&k).extents;
+	cr_assert_eq(emptied, 1u);
+	check_everywhere(&k, 3, 5, BLOCKS);
+	finish(&k);
+}
+
+/* A recycled extent's header rots before it is used again: what it held in its last cycle stays gone. */
+Test(reclaim, a_header_that_rots_brings_nothing_back)
+{
+	struct kit k;
+	uint64_t emptied;
+	begin(&k, 0);
+	put_some(&k, 0, 5);
+	remove_some(&k, 0, 4);
+	emptied = reclaim(&k).extents;
+	cr_assert_eq(emptied, 1u);
+	kit_close(&k);
+	flip(&k, 1, 50);
+	lose_index(&k);
+	check_some(&k, 0, 4, false);
+	check_some(&k, 4, 5, true);
+	cr_assert_eq(status(&k).extents_free, 1u);
+	finish(&k);
+}
+
+/* Whole lives: puts, removals and restarts at random, with little room; a model of a bit per block. */
+Test(reclaim, a_model_agrees)
+{
+	struct kit k;
+	bool there[BLOCKS] = {false};
+	uint64_t x = 1, recycled = 0;
+	begin(&k, 7);
+	for (uint32_t turn = 0; turn < 400; turn++) {
+		x = kit_mix(x);
+		uint32_t i = (uint32_t)(x % (BLOCKS / 2));
+		struct stele_hash deposit = kit_hash(i);
+		enum stele_err err = there[i] ? remove_one(&k, i) : kit_put(&k, &block[i], 0, &deposit);
+		if (err != STELE_ERR_FULL) {
+			cr_assert_eq(err, STELE_OK, "%s", stele_detail());
+			there[i] = !there[i];
+		}
+		uint64_t n = 0;
+		if (x >> 32 & 1) {
+			n = reclaim(&k).extents;
+		}
+		recycled += n;
+		if (x % 37 == 0)
+			kit_reopen(&k);
+		if (x % 41 == 0)
+			lose_index(&k);
+		if (turn % 10 == 0)
+			for (uint32_t j = 0; j < BLOCKS / 2; j++)
+				check_some(&k, j, j + 1, there[j]);
+	}
+	cr_assert_geq(recycled, 20u);
+	finish(&k);
+}
