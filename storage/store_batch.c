@@ -197,8 +197,9 @@ enum stele_err stele_batch_place(struct stele_wreq *q)
 	q->placed = true;
 	for (uint32_t i = 0; i < q->n; i++) {
 		struct stele_witem *it = &q->item[i];
-		if (!stele_witem_pends(it))
-			continue;
+		if (it->skip || (it->in->moved && it->in->tomb))
+			continue; /* the copy of a tombstone says nothing new of its key */
+		it->pends = true;
 		it->pend.lsn = b->lsn;
 		stele_write_add_pending(s, &it->pend);
 	}

@@ -56,10 +56,9 @@ static void remove_pend(struct stele_store *s, struct stele_pend *p)
 
 static void wreq_free(struct stele_wreq *q)
 {
-	if (q->placed)
-		for (uint32_t i = 0; i < q->n; i++)
-			if (stele_witem_pends(&q->item[i]))
-				remove_pend(q->s, &q->item[i].pend);
+	for (uint32_t i = 0; i < q->n; i++)
+		if (q->item[i].pends)
+			remove_pend(q->s, &q->item[i].pend);
 	for (uint32_t i = 0; i < q->n; i++)
 		if (!q->item[i].crc_given)
 			free(q->item[i].crc);

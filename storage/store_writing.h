@@ -27,7 +27,8 @@ struct stele_witem {
 	bool opposite;   /* RECORD: refused; REFUSE: there is the record; conditional tomb: a REF */
 	uint64_t shards; /* REF: a bit per shard of its block */
 	/* from resolve */
-	bool skip; /* nothing to write */
+	bool skip;  /* nothing to write */
+	bool pends; /* is in the overlay */
 	struct stele_item_at at;
 	uint64_t meta_off, data_off; /* in the batch: of the entry; in its data area */
 };
@@ -49,12 +50,6 @@ struct stele_wreq {
 static inline uint32_t stele_item_cells(const struct stele_item *it)
 {
 	return (uint32_t)((it->data_len + STELE_CELL_LEN - 1) / STELE_CELL_LEN);
-}
-
-/* Does it change what is there, once placed? The copy of a tombstone says nothing new of its key. */
-static inline bool stele_witem_pends(const struct stele_witem *it)
-{
-	return !it->skip && !(it->in->moved && it->in->tomb);
 }
 
 /* ---- store_write.c ---- */

@@ -286,6 +286,137 @@ Test(reclaim, what_is_damaged_is_not_copied)
 	finish(&k);
 }
 
+/* A copy was made and its extent stayed, because something else in it is damaged: two entries of one birth. A tombstone
+ * must outlive both. */
+Test(reclaim, a_tombstone_kills_what_was_copied_and_its_copy)
+{
+	struct kit k;
+	begin(&k, 4);
+	put_some(&k, 0, 5);
+	remove_some(&k, 0, 2);
+	kit_settle(&k);
+	kit_close(&k);
+	flip(&k, 1, 3 * (900 << 10) + (200 << 10));
+	kit_open(&k);
+	put_some(&k, 5, 6); /* room is short now */
+	cr_assert_eq(reclaim(&k).extents, 0u);
+	kit_settle(&k);
+	cr_assert_eq(status(&k).bad, 1u);
+	remove_some(&k, 2, 3);
+	remove_some(&k, 4, 6);
+	lose_index(&k); /* seals what is open: all of it but tombstones is dead */
+	cr_assert_geq(reclaim(&k).extents, 1u, "the copy's extent is used again");
+	put_some(&k, 6, 8);
+	lose_index(&k);
+	check_some(&k, 2, 3, false);
+	check_some(&k, 4, 6, false);
+	check_some(&k, 6, 8, true);
+	struct stele_store_scrub scrub = {0}; /* what was known to be damaged went with the index */
+	cr_assert_eq(kit_scrub(&k, &scrub), STELE_OK);
+	cr_assert_eq(scrub.victims, 1u);
+	kit_settle(&k);
+	put_some(&k, 3, 4);
+	finish(&k);
+}
+
+static uint64_t birth_of(struct kit *k, const struct stele_key *key)
+{
+	struct stele_store_list l = {
+	    .pool = 1, .first = key->id, .last = key->id, .kinds = STELE_KIND_BIT(key->kind)};
+	cr_assert_eq(kit_list(k, &l), STELE_OK);
+	cr_assert_eq(l.n, 1u);
+	uint64_t lsn = l.item[0].lsn;
+	stele_store_list_finish(&l);
+	return lsn;
+}
+
+static struct stele_key put_record(struct kit *k, uint64_t n)
+{
+	uint8_t meta[64] = {4, 0, 0, 0, 't', 'e', 'x', 't'};
+	struct stele_hash id = kit_hash(n + 5000), sub;
+	stele_sha256("text", 4, &sub);
+	cr_assert_eq(kit_put_meta(k, STELE_ENTRY_RECORD, &id, &sub, meta, sizeof(meta)), STELE_OK, "%s",
+	             stele_detail());
+	return kit_key(STELE_ENTRY_RECORD, &id, &sub, 0);
+}
+
+/* Who follows the feed is not shown a record twice because it moved. */
+Test(reclaim, a_copy_keeps_its_birth)
+{
+	struct kit k;
+	begin(&k, 0);
+	struct stele_key key = put_record(&k, 1);
+	uint64_t birth = birth_of(&k, &key);
+	put_some(&k, 0, 8);
+	remove_some(&k, 0, 4);
+	cr_assert_geq(reclaim(&k).extents, 1u);
+	cr_assert_eq(birth_of(&k, &key), birth);
+	struct stele_store_list l = {0};
+	cr_assert_eq(kit_feed(&k, &l, birth), STELE_OK);
+	cr_assert_eq(l.n, 0u);
+	stele_store_list_finish(&l);
+	lose_index(&k);
+	cr_assert_eq(birth_of(&k, &key), birth);
+	check_some(&k, 4, 8, true);
+	finish(&k);
+}
+
+/* Deletes that fill the reserve would leave none for the copies that make room. */
+Test(reclaim, deletes_leave_half_of_the_reserve)
+{
+	struct kit k;
+	struct stele_key key[700];
+	begin(&k, 4);
+	for (uint32_t i = 0; i < 700; i++)
+		key[i] = put_record(&k, i);
+	uint32_t n = 0;
+	struct stele_hash deposit = kit_hash(0);
+	while (kit_put(&k, &block[n], 0, &deposit) == STELE_OK)
+		deposit = kit_hash(++n);
+	uint32_t gone = 0;
+	while (gone < 700 && kit_tomb(&k, &key[gone]) == STELE_OK)
+		gone++;
+	cr_assert(gone > 400 && gone < 700, "%u deletes went in", gone);
+	cr_assert_geq(reclaim(&k).extents, 1u);
+	for (; gone < 700; gone++)
+		cr_assert_eq(kit_tomb(&k, &key[gone]), STELE_OK, "%u: %s", gone, stele_detail());
+	lose_index(&k);
+	cr_assert_eq(status(&k).records, 0u);
+	check_some(&k, 0, n, true);
+	finish(&k);
+}
+
+/* The header of an extent that was begun did not last, two batches in it did: nobody was told of them. The extent is begun again,
+ * and the second batch lies behind what is written now. */
+Test(reclaim, what_outlived_its_header_never_counts)
+{
+	struct kit k;
+	char path[200];
+	uint8_t *page = aligned_alloc(STELE_PAGE, STELE_PAGE);
+	begin(&k, 0);
+	put_some(&k, 0, 2);
+	kit_settle(&k);
+	snprintf(path, sizeof(path), "%s/extent-00000001", k.dir);
+	kit_close(&k);
+	int fd = open(path, O_RDWR);
+	struct stele_extent_head h;
+	cr_assert(fd >= 0 && pread(fd, page, STELE_PAGE, 0) == STELE_PAGE);
+	cr_assert(stele_extent_head_decode(page, NULL, &h) && h.first_lsn);
+	h.first_lsn = 0;
+	stele_extent_head_encode(&h, page);
+	cr_assert(pwrite(fd, page, STELE_PAGE, 0) == STELE_PAGE);
+	close(fd);
+	free(page);
+	kit_open(&k);
+	lose_index(&k);
+	check_some(&k, 0, 2, false);
+	put_record(&k, 1);
+	lose_index(&k);
+	check_some(&k, 0, 2, false);
+	cr_assert_eq(status(&k).records, 1u);
+	finish(&k);
+}
+
 /* A recycled extent's header rots before it is used again: what it held in its last cycle stays gone. */
 Test(reclaim, a_header_that_rots_brings_nothing_back)
 {
