@@ -172,6 +172,20 @@ bool stele_batch_head_decode(const uint8_t in[STELE_BATCH_HEAD], const struct st
 	return true;
 }
 
+bool stele_batch_head_resembles(const uint8_t in[STELE_BATCH_HEAD], const struct stele_salt *salt,
+                                const struct stele_place *place, uint64_t extent_len)
+{
+	struct stele_place claimed = {place->extent, stele_le32(in + 20), place->off};
+	struct stele_batch_head h;
+	if (claimed.cycle < place->cycle &&
+	    stele_batch_head_decode(in, salt, &claimed, extent_len, &h))
+		return false;
+	int same = (memcmp(in, batch_magic, 4) == 0) + (stele_le32(in + 16) == place->extent) +
+	           (claimed.cycle == place->cycle) +
+	           ((uint64_t)stele_le32(in + 24) * STELE_PAGE == place->off);
+	return same >= 3;
+}
+
 /* Entry header: magic4 kind1 flags1 pool2 index1 cell_log2_1 hot_len2 hot_crc4 birth_lsn8 id32 sub32
  * meta_len4 meta_crc4 data_len4 data_page4 entry_len4 extent4 cycle4 off4(x64) check8 */
 

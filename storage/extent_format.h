@@ -83,6 +83,11 @@ bool stele_batch_head_decode(const uint8_t in[STELE_BATCH_HEAD], const struct st
                              const struct stele_place *place, uint64_t extent_len,
                              struct stele_batch_head *out);
 
+/* Did a page that holds no batch's head of this place (it does not decode) hold one, of which bits have changed? One of an
+ * earlier cycle that is whole is only a left-over. */
+bool stele_batch_head_resembles(const uint8_t in[STELE_BATCH_HEAD], const struct stele_salt *salt,
+                                const struct stele_place *place, uint64_t extent_len);
+
 struct stele_entry_head {
 	struct stele_place place; /* off: a multiple of 64 */
 	struct stele_key key;     /* a TOMB's: its victim's id, sub and index; kind is TOMB */

@@ -406,8 +406,12 @@ static void step_work(struct stele_op *op)
 	while (err != STELE_ERR_NOMEM && c->next < c->items.n && c->n < STEP_ITEMS &&
 	       c->nrotten < STEP_ITEMS && c->step_bytes < most) {
 		struct stele_item_at it;
-		const uint8_t *b = c->items.bytes + c->next++ * STELE_FOOTER_ITEM;
-		if (!stele_footer_item_decode(b, c->x.id, c->s->vol.extent_len, &it))
+		const uint8_t *b = c->items.bytes + c->next * STELE_FOOTER_ITEM;
+		bool good = stele_footer_item_decode(b, c->x.id, c->s->vol.extent_len, &it);
+		if (good && c->n && c->step_bytes + stele_index_weight(&it) > most)
+			break; /* what does not fit behind the others leaves a gap at an extent's end */
+		c->next++;
+		if (!good)
 			continue; /* what it stood for stays alive, and the extent */
 		err = take_item(c, &it);
 		c->stuck = c->stuck || (err && err != STELE_ERR_NOT_FOUND);

@@ -197,6 +197,8 @@ STELE_MUST_USE enum stele_err stele_store_room(struct stele_store *s, uint64_t l
                                                uint64_t lsn, struct stele_extent **begun);
 /* An extent's file holds nothing now: it may be written again. cycle: its new one. */
 void stele_store_recycled(struct stele_store *s, struct stele_extent *x, uint32_t cycle);
+/* After recovery: of a file system that is full the reserve is what is left. Blocks. */
+STELE_MUST_USE enum stele_err stele_store_room_recovered(struct stele_store *s);
 /* How many extents could be begun for writes, as far as is known without asking the file system. */
 uint32_t stele_store_free_extents(const struct stele_store *s);
 /* Seals what has been retired, one after another, and records a checkpoint after each. */

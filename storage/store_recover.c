@@ -12,7 +12,7 @@
  *  3. The index is opened, or destroyed and made anew where it is missing, corrupt, ahead of the log,
  *     or another disk's; then every extent that holds anything above its watermark is applied to it; all
  *     of them, in passes over ranges of ids, where it is new (index_fill.h).
- *  4. Extents that were open are sealed.
+ *  4. The log goes on in the extent where it ended, if there is room in it; others that were open are sealed.
  *
  * Blocks; called once, before anything else runs.
  */
@@ -392,18 +392,50 @@ static enum stele_err bring_index_up(struct recovery *r)
 
 /* ---- 4. seals ---- */
 
+/* May the log go on in this extent? Not in one that was sealed once, nor where the batch that ends it may have rotted: it
+ * was acknowledged, and the index may know its entries. A torn one was killed: a head lies in one sector. */
+static enum stele_err may_resume(struct recovery *r, const struct stele_extent *x, bool *yes)
+{
+	struct stele_store *s = r->s;
+	*yes = x->state == STELE_EXTENT_OPEN && x->last_lsn && !x->trailer.end &&
+	       x->end + s->vol.extent_len / 4 + stele_footer_room(x->items.n) <= s->vol.extent_len;
+	if (!*yes || r->clean)
+		return STELE_OK;
+	uint8_t *page = stele_pages_alloc(STELE_PAGE);
+	if (!page)
+		return stele_fail(STELE_ERR_NOMEM, "store: out of memory");
+	enum stele_err err = stele_file_pread(s->env, x->fd, page, STELE_PAGE, x->end);
+	struct stele_place place = {x->id, x->cycle, x->end};
+	if (err == STELE_ERR_CORRUPT) { /* the file is too short for an extent */
+		err = STELE_OK;
+		*yes = false;
+	} else if (!err) {
+		*yes = !stele_batch_head_resembles(page, &s->vol.salt, &place, s->vol.extent_len);
+	}
+	free(page);
+	return err;
+}
+
+/* The newest extent without a trailer. */
+static struct stele_extent *newest_open(const struct stele_store *s)
+{
+	struct stele_extent *best = NULL;
+	for (uint32_t i = 0; i < s->extents_n; i++) {
+		struct stele_extent *x = s->extents[i];
+		if (x && x->state == STELE_EXTENT_OPEN && (!best || x->last_lsn > best->last_lsn))
+			best = x;
+	}
+	return best;
+}
+
 /* Of an extent that was begun when the crash came, batches may have lasted and the header not: they were
  * not acknowledged, and must not count when the extent is used again. So what is prepared, or was
  * begun and holds nothing that lasted, goes into its next cycle. */
 static enum stele_err seal_one(struct recovery *r, struct stele_extent *x)
 {
 	struct stele_store *s = r->s;
-	if (x->state == STELE_EXTENT_SEALED)
+	if (x->state == STELE_EXTENT_SEALED || x == s->open)
 		return STELE_OK;
-	if (x->state == STELE_EXTENT_OPEN && r->clean && x->id == r->state.open_extent) {
-		s->open = x;
-		return STELE_OK;
-	}
 	if (x->state == STELE_EXTENT_OPEN && x->last_lsn)
 		return stele_extent_seal(&s->vol, x);
 	s->prepared += x->state == STELE_EXTENT_OPEN;
@@ -417,6 +449,11 @@ static enum stele_err seal_one(struct recovery *r, struct stele_extent *x)
 static enum stele_err seal_open(struct recovery *r)
 {
 	struct stele_store *s = r->s;
+	struct stele_extent *newest = newest_open(s);
+	bool resumes = false;
+	if (newest)
+		STELE_TRY(may_resume(r, newest, &resumes));
+	s->open = resumes ? newest : NULL;
 	for (uint32_t i = 0; i < s->extents_n; i++)
 		if (s->extents[i])
 			STELE_TRY(seal_one(r, s->extents[i]));
@@ -441,6 +478,7 @@ static enum stele_err recover(struct recovery *r)
 	s->durable_lsn = s->applied_lsn = r->last_lsn;
 	s->next_lsn = r->last_lsn + 1;
 	s->counts = stele_store_counts(s);
+	STELE_TRY(stele_store_room_recovered(s));
 	if (!r->clean)
 		STELE_TRY(stele_store_checkpoint(s, false));
 	char path[STELE_PATH_MAX];

@@ -186,6 +186,21 @@ void stele_store_recycled(struct stele_store *s, struct stele_extent *x, uint32_
 	stele_store_pump(s);
 }
 
+enum stele_err stele_store_room_recovered(struct stele_store *s)
+{
+	if (s->capacity)
+		return STELE_OK; /* by their number */
+	struct stele_stat st;
+	STELE_TRY(stele_file_stat(s->env, s->vol.dir, &st));
+	if (s->prepared > 1 || st.disk_free >= s->vol.extent_len + DISK_MARGIN)
+		return STELE_OK;
+	struct stele_extent *x = s->spare ? s->spare : s->open;
+	if (x)
+		x->reserve = true;
+	s->spare = NULL;
+	return STELE_OK;
+}
+
 uint32_t stele_store_free_extents(const struct stele_store *s)
 {
 	uint32_t max = stele_store_extents_max(s, false), used = in_use(s);

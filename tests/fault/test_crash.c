@@ -395,7 +395,7 @@ static uint32_t run(uint64_t seed)
 	cr_assert_eq(stele_store_format(&w.k.opts, NULL), STELE_OK, "%s", stele_detail());
 	for (uint32_t life = 0; life < LIVES; life++) {
 		/* a third of the lives end while the store is being opened, or soon after */
-		w.countdown = 1 + (int64_t)rnd(&w, rnd(&w, 3) ? 60 : 12);
+		w.countdown = 1 + (int64_t)rnd(&w, rnd(&w, 3) == 0 ? 12 : w.k.opts.capacity ? 200 : 60);
 		if (try_open(&w)) {
 			if (!w.crashed)
 				compare(&w);
