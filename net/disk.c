@@ -12,6 +12,7 @@
 
 #define WATCH_NS 2000000000ull
 #define IDLE_NS  1000000ull /* between looks whether the store's own work has ended */
+#define RECLAIM_BYTES_PER_S (32u << 20) /* while there is room: readers and writers come first */
 
 struct stele_disk {
 	/* set once */
@@ -35,6 +36,8 @@ struct stele_disk {
 	struct stele_store *store;
 	struct stele_op timer; /* first watches, then waits for the store to be idle */
 	bool ending;
+	struct stele_store_reclaim reclaim; /* runs as long as the store is watched */
+	bool reclaiming;
 	void (*victim)(struct stele_store_scrub *s, const struct stele_key *key, const char *why);
 
 	/* written by the store's loop, read by the home loop */
@@ -491,6 +494,22 @@ static void arm(struct stele_disk *d, uint64_t after_ns)
 	stele_env_submit(d->env, &d->timer);
 }
 
+static void reclaimed(struct stele_store_reclaim *r)
+{
+	struct stele_disk *d = r->ctx;
+	d->reclaiming = false;
+}
+
+static void start_reclaim(struct stele_disk *d)
+{
+	if (d->reclaiming || stele_store_fenced(d->store))
+		return;
+	d->reclaiming = true;
+	d->reclaim = (struct stele_store_reclaim){
+	    .bytes_per_s = RECLAIM_BYTES_PER_S, .cb = reclaimed, .ctx = d};
+	stele_store_reclaim(d->store, &d->reclaim);
+}
+
 static void on_timer(struct stele_op *op)
 {
 	struct stele_disk *d = op->ctx;
@@ -501,6 +520,7 @@ static void on_timer(struct stele_op *op)
 	if (op->result < 0)
 		return; /* the env is dead (simulation) */
 	stele_store_check_place(d->store);
+	start_reclaim(d); /* it ran out of memory */
 	publish(d);
 	publish_slow(d);
 	arm(d, WATCH_NS);
@@ -508,7 +528,9 @@ static void on_timer(struct stele_op *op)
 
 static void watch_there(struct stele_msg *msg)
 {
-	arm(DISK_OF(msg, watch_msg), WATCH_NS);
+	struct stele_disk *d = DISK_OF(msg, watch_msg);
+	start_reclaim(d);
+	arm(d, WATCH_NS);
 }
 
 void stele_disk_watch(struct stele_disk *d)
@@ -533,7 +555,9 @@ static void closed_home(struct stele_msg *msg)
 /* The store may have work of its own on a worker: its env outlives that. */
 static void end_store(struct stele_disk *d)
 {
-	if (d->store && stele_store_busy(d->store)) {
+	if (d->reclaiming)
+		stele_store_reclaim_cancel(d->store);
+	if (d->store && (d->reclaiming || stele_store_busy(d->store))) {
 		arm(d, IDLE_NS);
 		return;
 	}

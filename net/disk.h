@@ -39,7 +39,7 @@ struct stele_disk_open {
 void stele_disk_open(struct stele_disk *d, struct stele_disk_open *o);
 /* Blocks until o, which has no cb, is over: for a node's start, whose loop does not run yet. */
 void stele_disk_await_open(struct stele_disk *d, struct stele_disk_open *o);
-/* From now on, every other second: stele_store_check_place. Once, after an open that gave a store. */
+/* From now on the store reclaims, and every other second: stele_store_check_place. Once, after an open that gave a store. */
 void stele_disk_watch(struct stele_disk *d);
 
 /* Takes the store away: what is under way ends (a scrub is cancelled), the store is closed on its loop, its thread ends; then
