@@ -126,7 +126,7 @@ static void put_others(uint64_t n)
 	}
 }
 
-/* The index is forgotten and made anew: nothing is known to be damaged, and every extent is sealed. */
+/* The index is forgotten and made anew: nothing is known to be damaged. */
 static void forget(void)
 {
 	kit_close(&w.k);
@@ -158,8 +158,10 @@ static void start(uint32_t things, uint32_t extents, bool sealed)
 			put_shard(2 * n + 1);
 			put_others(n);
 		}
-		if (sealed || x + 1 < extents)
+		if (sealed || x + 1 < extents) {
+			kit_seal(&w.k);
 			forget();
+		}
 	}
 }
 

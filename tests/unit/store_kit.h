@@ -294,6 +294,27 @@ static inline enum stele_err kit_tomb(struct kit *k, const struct stele_key *key
 	return kit_write(k, &item, 1, NULL);
 }
 
+/* Fills up the extent that is open, with records that nobody wants, until it is sealed. */
+static inline void kit_seal(struct kit *k)
+{
+	static uint64_t n = 1u << 20;
+	struct stele_store_status st;
+	stele_store_status(k->store, &st);
+	uint64_t before = st.extents;
+	uint8_t *meta = kit_calloc(1, 60000);
+	for (; st.extents == before; n++) {
+		struct stele_hash id = kit_hash(n), sub;
+		stele_put_le32(meta, 60000 - 4);
+		memcpy(meta + 4, &n, sizeof(n));
+		stele_sha256(meta + 4, 60000 - 4, &sub);
+		cr_assert_eq(kit_put_meta(k, STELE_ENTRY_RECORD, &id, &sub, meta, 60000), STELE_OK,
+		             "%s", stele_detail());
+		stele_store_status(k->store, &st);
+	}
+	free(meta);
+	kit_settle(k);
+}
+
 static inline void kit_read_cb(struct stele_store_read *r)
 {
 	kit_woken(r->ctx);

@@ -177,13 +177,24 @@ Test(scrub, finds_any_bit_of_a_sealed_extent)
 {
 	struct small s;
 	small_start(&s);
-	forget(&s); /* seals */
+	kit_seal(&s.k);
+	uint8_t page[STELE_PAGE] __attribute__((aligned(STELE_PAGE)));
+	struct stele_extent_head head;
+	struct stele_trailer trailer;
+	cr_assert_eq(pread(s.fd, page, STELE_PAGE, 0), STELE_PAGE);
+	cr_assert(stele_extent_head_decode(page, NULL, &head));
+	cr_assert_eq(pread(s.fd, page, STELE_PAGE, STELE_EXTENT_LEN_MIN - STELE_PAGE), STELE_PAGE);
+	cr_assert(stele_trailer_decode(page, &head.salt, 1, head.cycle, STELE_EXTENT_LEN_MIN, &trailer));
 	srand(2);
 	for (uint64_t off = 0; off < STELE_PAGE; off += 97)
 		try_flip(&s, off, (uint32_t)rand() % 8, false);
-	for (int i = 0; i < 500; i++) /* batches, cells, padding, footer */
-		try_flip(&s, STELE_PAGE + (uint64_t)rand() % s.end, (uint32_t)rand() % 8,
-		         rand() % 2);
+	for (int i = 0; i < 500; i++) /* batches, cells, padding */
+		try_flip(&s, STELE_PAGE + (uint64_t)rand() % (s.end - STELE_PAGE),
+		         (uint32_t)rand() % 8, rand() % 2);
+	for (int i = 0; i < 200; i++)
+		try_flip(&s,
+		         trailer.footer_off + (uint64_t)rand() % (stele_footer_room(trailer.items) - STELE_PAGE),
+		         (uint32_t)rand() % 8, false);
 	for (uint64_t off = 0; off < STELE_PAGE; off += 97) /* trailer */
 		try_flip(&s, STELE_EXTENT_LEN_MIN - STELE_PAGE + off, (uint32_t)rand() % 8, false);
 	small_end(&s);
@@ -374,7 +385,7 @@ Test(scrub, names_an_entry_that_is_not_where_the_index_says)
 {
 	struct small s;
 	small_start(&s);
-	forget(&s); /* seals: what is open is applied again at every start */
+	kit_seal(&s.k); /* what is open is applied again at every start */
 	kit_close(&s.k);
 	cr_assert(misplace(&s, &s.b[2]));
 	kit_open(&s.k);
