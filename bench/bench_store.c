@@ -4,9 +4,9 @@
  * fio and of the store, the ratio's least, median and most, the goal, and the store's processor time
  * per operation (the whole process, workers included).
  *
- * A turn of writing has a store of its own, and all it writes lies within one extent that exists before
- * the clock starts. fio overwrites a file that was written before, in order, or reads the very
- * extents that the store reads.
+ * A turn of writing has a store of its own, and all it writes lies within one extent, the second, which the store has made and
+ * filled ahead of its use, as it does from the first half of an extent on. fio overwrites a file that was written before,
+ * in order, or reads the very extents that the store reads.
  *
  *   bench_store [--turns N] [--ms N] [--mib N] [--row PART] DIR
  *   bench_store --index N DIR      a store of N tiny shards: what its index costs
@@ -20,7 +20,7 @@
 #include "bench/store_rig.h"
 
 #define TURNS_MAX  99
-#define EXTENT_LEN (1ull << 30)
+#define EXTENT_LEN (512ull << 20)
 #define WARM       32u /* entries written before the clock starts */
 
 static unsigned turns = 5, turn_ms = 700, mib = 384;
@@ -36,34 +36,37 @@ struct row {
 	uint64_t len;     /* of a shard, or the record */
 	uint32_t depth;
 	const char *fio;  /* its half of the row */
-	uint64_t fio_len; /* of one of its operations */
 	double goal;      /* least ratio; 0: stated, no goal */
+	uint64_t shards;  /* ROW_READ: of so many; 0: as many as fit --mib */
 };
 
 static const struct row rows[] = {
     {"append 1 MiB shards, 16 in flight", ROW_WRITE, "rs-4-2", 1 << 20, 16,
-     "--rw=write --bs=1m --sync=dsync --ioengine=io_uring --iodepth=16", 1 << 20, 0.90},
+     "--rw=write --bs=1m --sync=dsync --ioengine=io_uring --iodepth=16", 0.90},
     {"append 64 KiB shards, 16 in flight", ROW_WRITE, "rs-4-2", 64 << 10, 16,
-     "--rw=write --bs=64k --sync=dsync --ioengine=io_uring --iodepth=16", 64 << 10, 0.90},
+     "--rw=write --bs=64k --sync=dsync --ioengine=io_uring --iodepth=16", 0.90},
     {"append 4 KiB shards, 64 writers", ROW_WRITE, "rep-3", 4 << 10, 64,
-     "--rw=write --bs=4k --fdatasync=1 --ioengine=psync", 4 << 10, 5.0},
+     "--rw=write --bs=4k --fdatasync=1 --ioengine=psync", 5.0},
     {"append 4 KiB records, 64 writers", ROW_WRITE, NULL, 4 << 10, 64,
-     "--rw=write --bs=4k --fdatasync=1 --ioengine=psync", 4 << 10, 5.0},
+     "--rw=write --bs=4k --fdatasync=1 --ioengine=psync", 5.0},
     {"append 4 KiB shards, a lone writer", ROW_WRITE, "rep-3", 4 << 10, 1,
-     "--rw=write --bs=4k --fdatasync=1 --ioengine=psync", 4 << 10, 0},
+     "--rw=write --bs=4k --fdatasync=1 --ioengine=psync", 0},
     {"read a cell of 64, 32 in flight", ROW_READ, "rs-4-2", 4 << 20, 32,
-     "--rw=randread --norandommap --bs=64k --ioengine=io_uring --iodepth=32", 64 << 10, 0.90},
+     "--rw=randread --norandommap --bs=64k --ioengine=io_uring --iodepth=32", 0.90},
+    {"read a cell of 16 of 4,096 shards, 32 in flight", ROW_READ, "rs-4-2", 1 << 20, 32,
+     "--rw=randread --norandommap --bs=64k --ioengine=io_uring --iodepth=32", 0.90, 4096},
     {"read a shard of one cell, 32 in flight", ROW_READ, "rs-4-2", 64 << 10, 32,
-     "--rw=randread --norandommap --bs=64k --ioengine=io_uring --iodepth=32", 64 << 10, 0},
+     "--rw=randread --norandommap --bs=64k --ioengine=io_uring --iodepth=32", 0},
 };
 
-static double fio(const struct row *row, const char *file, uint64_t size)
+/* Reads: all of the files. */
+static double fio(const struct row *row, const char *files)
 {
-	char args[512];
-	snprintf(args, sizeof(args), "%s --size=%llu --time_based --runtime=%ums %s", row->fio,
-	         (unsigned long long)size, turn_ms,
-	         row->kind == ROW_WRITE ? "--overwrite=1" : "--readonly");
-	return rig_fio(file, row->kind == ROW_WRITE, args);
+	char args[512], size[64] = "--readonly";
+	if (row->kind == ROW_WRITE)
+		snprintf(size, sizeof(size), "--overwrite=1 --size=%um", mib);
+	snprintf(args, sizeof(args), "%s --time_based --runtime=%ums %s", row->fio, turn_ms, size);
+	return rig_fio(files, row->kind == ROW_WRITE, args);
 }
 
 /* ---- writing ---- */
@@ -84,7 +87,7 @@ static void make_fio_file(struct rig *r)
 	free(chunk);
 }
 
-/* A new store, an extent made ready, and then the clock. */
+/* A new store, written until its second extent has begun, and then the clock. */
 static struct rig_result write_turn(const struct row *row, const char *where)
 {
 	struct rig r;
@@ -93,6 +96,7 @@ static struct rig_result write_turn(const struct row *row, const char *where)
 		rig_meta_make(&meta, row->code, row->len);
 	rig_start(&r, where, EXTENT_LEN);
 	rig_open(&r);
+	rig_to_next_extent(&r);
 	struct rig_writing w = {
 	    .len = row->len, .depth = row->depth, .record = !row->code, .meta = &meta};
 	w.count = WARM;
@@ -111,19 +115,23 @@ static struct rig_result write_turn(const struct row *row, const char *where)
 
 /* ---- reading ---- */
 
-/* As many shards as fit `mib`, in one extent; whose path is for fio. */
-static uint64_t fill(struct rig *r, const struct row *row, const char *where, char *extent)
+/* Writes the shards; files: the extents they lie in, for fio. */
+static uint64_t fill(struct rig *r, const struct row *row, const char *where, char *files,
+                     size_t room)
 {
 	struct rig_meta meta;
 	rig_meta_make(&meta, row->code, row->len);
 	rig_start(r, where, EXTENT_LEN);
 	rig_open(r);
 	struct rig_writing w = {.len = row->len, .depth = 8, .meta = &meta};
-	w.count = ((uint64_t)mib << 20) / row->len;
+	w.count = row->shards ? row->shards : ((uint64_t)mib << 20) / row->len;
 	(void)rig_write(r, &w);
 	rig_close(r); /* what was written is read by the next life, from its index's tables */
 	rig_open(r);
-	snprintf(extent, 4096, "%.3500s/extent-00000001", r->dir);
+	uint64_t last = w.count * row->len / EXTENT_LEN + 1;
+	for (uint64_t i = 1, at = 0; i <= last; i++)
+		at += (uint64_t)snprintf(files + at, room - at, "%s%.200s/extent-%08llx",
+		                         i > 1 ? ":" : "", r->dir, (unsigned long long)i);
 	free(meta.bytes);
 	return w.count;
 }
@@ -144,7 +152,7 @@ static void print_row(const struct row *row, struct turn *turn)
 		c[i] = turn[i].cpu * 1e6;
 	}
 	struct bench_spread ratio = bench_spread_of(r, (int)turns);
-	printf("%-40s %8.0f %8.0f   %6.2f %6.2f %6.2f   ", row->name,
+	printf("%-48s %8.0f %8.0f   %6.2f %6.2f %6.2f   ", row->name,
 	       bench_spread_of(f, (int)turns).median, bench_spread_of(o, (int)turns).median,
 	       ratio.min, ratio.median, ratio.max);
 	if (row->goal > 0)
@@ -159,20 +167,20 @@ static void bench(const struct row *row, const char *where)
 {
 	struct turn turn[TURNS_MAX];
 	struct rig r;
-	char extent[4096];
+	static char files[8192];
 	struct rig_reading p = {.depth = row->depth, .ns = turn_ms * 1000000ull};
 	p.cells = (uint32_t)(row->len / STELE_CELL_LEN);
 	if (row->kind == ROW_READ)
-		p.shards = fill(&r, row, where, extent);
-	const char *file = row->kind == ROW_READ ? extent : fio_path;
+		p.shards = fill(&r, row, where, files, sizeof(files));
+	const char *file = row->kind == ROW_READ ? files : fio_path;
 	for (unsigned i = 0; i < turns; i++) {
 		bench_noise_turn(true);
-		double theirs = i % 2 ? 0 : fio(row, file, (uint64_t)mib << 20);
+		double theirs = i % 2 ? 0 : fio(row, file);
 		p.seed = i;
 		struct rig_result ours =
 		    row->kind == ROW_READ ? rig_read(&r, &p) : write_turn(row, where);
 		if (i % 2)
-			theirs = fio(row, file, (uint64_t)mib << 20);
+			theirs = fio(row, file);
 		turn[i] = (struct turn){.fio = theirs, .ours = ours.per_s, .cpu = ours.cpu};
 	}
 	if (row->kind == ROW_READ)
@@ -194,7 +202,7 @@ static void print_head(const struct rig *r)
 		       (unsigned long long)rig_overhead(&meta, rows[i].len));
 		free(meta.bytes);
 	}
-	printf("%-40s %8s %8s   ratio: min median   max    goal          cpu us/op\n", "row",
+	printf("%-48s %8s %8s   ratio: min median   max    goal          cpu us/op\n", "row",
 	       "fio/s", "store/s");
 }
 

@@ -314,6 +314,22 @@ struct rig_result rig_read(struct rig *r, const struct rig_reading *p)
 	return result;
 }
 
+void rig_to_next_extent(struct rig *r)
+{
+	struct rig_meta meta;
+	struct stele_store_status st;
+	struct rig_writing w = {.len = 4 << 20, .depth = 4, .count = 4, .meta = &meta};
+	rig_meta_make(&meta, "rs-4-2", w.len);
+	w.first = 1ull << 40;
+	do {
+		(void)rig_write(r, &w);
+		w.first += w.count;
+		stele_store_status(r->store, &st);
+	} while (st.extents < 2);
+	rig_settle(r);
+	free(meta.bytes);
+}
+
 /* ---- fio ---- */
 
 /* From its terse output: field 8 is IOPS of reads, 49 of writes. */

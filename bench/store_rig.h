@@ -61,6 +61,9 @@ struct rig_result {
 struct rig_result rig_write(struct rig *r, const struct rig_writing *w);
 
 /* `depth` readers of one random cell each of the shards 0 ... shards-1. */
+/* Writes 4 MiB shards into a new store until its second extent has begun, which was made and filled ahead. */
+void rig_to_next_extent(struct rig *r);
+
 struct rig_reading {
 	uint64_t shards;
 	uint32_t cells; /* of a shard */
