@@ -111,7 +111,7 @@ Test(recall, the_highest_is_told_and_kept)
 	tells(2, 0, 20, 1, 250);
 	hear(2, 0, STELE_SLOT_SERVING, 20, 2, 250);
 	tells(2, 0, 20, 2, 250);
-	cr_assert_str_empty(said);
+	cr_assert_str_eq(said, "");
 }
 
 Test(recall, a_crash_loses_at_most_a_minute)
