@@ -65,6 +65,8 @@ static enum stele_err load_map(struct stele_node *node)
 		if (err == STELE_OK) {
 			err = stele_place_unmoved(kept, given);
 			stele_map_unref(kept);
+		} else {
+			err = stele_wrap(err, "%s", node->map_file);
 		}
 		free(json);
 		return err;

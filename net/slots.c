@@ -243,8 +243,9 @@ static enum stele_err open_begin(struct slot *slot, bool as_new,
                                  void (*cb)(struct stele_disk_open *o))
 {
 	struct stele_slots *s = slot->s;
-	if (s->ngone == s->gone_cap) { /* room for it when it goes, so that going cannot fail */
-		uint32_t cap = s->gone_cap + STELE_SLOTS_MAX;
+	/* Room for all that may still go, each slot's disk with this one, so that going cannot fail. */
+	if (s->gone_cap - s->ngone < STELE_SLOTS_MAX) {
+		uint32_t cap = s->ngone + 2 * STELE_SLOTS_MAX;
 		struct stele_disk **more = realloc(s->gone, cap * sizeof(more[0]));
 		if (!more)
 			return stele_fail(STELE_ERR_NOMEM, "slot %u: out of memory", slot->number);

@@ -482,7 +482,8 @@ static enum stele_err node_and_slot(const struct stele_cli *cli, uint64_t *node,
 static enum stele_err report_disk(struct stele_cli *cli, uint64_t node, const char *body)
 {
 	json_t *o = body ? json_loads(body, 0, NULL) : NULL;
-	if (!json_is_object(o)) {
+	const char *state = json_string_value(json_object_get(o, "state"));
+	if (!state) {
 		json_decref(o);
 		return stele_fail(STELE_ERR_PROTOCOL,
 		                  "node %" PRIu64 ": its answer is not understood", node);
@@ -493,7 +494,7 @@ static enum stele_err report_disk(struct stele_cli *cli, uint64_t node, const ch
 	}
 	fprintf(cli->out, "node %" PRIu64 " slot %" JSON_INTEGER_FORMAT ": ", node,
 	        json_integer_value(json_object_get(o, "slot")));
-	stele_cli_print(cli->out, json_string_value(json_object_get(o, "state")));
+	stele_cli_print(cli->out, state);
 	fprintf(cli->out, "\n");
 	json_decref(o);
 	return STELE_OK;

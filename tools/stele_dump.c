@@ -23,6 +23,7 @@ static const char usage[] =
     "Lists every structure in FILE, an extent or a superblock of a disk's directory: where it\n"
     "lies, what it says, whether it checks. With --json one object a line.\n"
     "An extent whose header is damaged is read with the salt of the superblock beside it.\n\n"
+    "Example: stele-dump /srv/disk0/stele/extent-00000001\n\n"
     "Exit code 0: everything checks; 5: something does not; 2: usage; 1: it could not be read.\n";
 
 struct dump {

@@ -31,6 +31,7 @@ static const char usage[] =
     "  --deep           every cell's SHA-256 as well\n"
     "  --rebuild-index  makes the index anew from the extents first\n"
     "  --json           the result as an object\n\n"
+    "Example: stele-fsck --deep /srv/disk0/stele\n\n"
     "Exit code 0: clean; 5: damage, which is named; 2: usage; 1: it could not be checked.\n";
 
 struct fsck {

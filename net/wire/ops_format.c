@@ -515,6 +515,9 @@ enum stele_err stele_head_rebuild_decode(const void *bytes, size_t len,
 		out->helper[i].node = stele_read_le16(&r);
 		out->helper[i].slot = stele_read_le16(&r);
 		out->helper[i].index = stele_read_u8(&r);
+		if (out->helper[i].index >= STELE_CODE_N_MAX) /* sets of shards are bits */
+			return stele_fail(STELE_ERR_PROTOCOL, "REBUILD: a helper with shard %u",
+			                  out->helper[i].index);
 	}
 	return read_end(&r, "REBUILD", len);
 }

@@ -271,7 +271,9 @@ Test(ops_format, repair)
 	                          "0a000b00"
 	                          "0c");
 	h.nhelpers = STELE_CODE_N_MAX;
-	ROUND(rebuild, h);
+	size_t len = ROUND(rebuild, h);
+	bytes[42] = STELE_CODE_N_MAX; /* the first helper's shard */
+	cr_assert_eq(stele_head_rebuild_decode(bytes, len, &h), STELE_ERR_PROTOCOL);
 	bytes[37] = STELE_CODE_N_MAX + 1;
 	cr_assert_eq(stele_head_rebuild_decode(bytes, CAP, &h), STELE_ERR_PROTOCOL);
 	struct stele_head_keep keep = {

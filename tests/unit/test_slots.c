@@ -369,6 +369,29 @@ Test(slots, a_wrong_disk_on_one_loop)
 	swapped(false);
 }
 
+/* Every disk that ever came is kept until the end, and there is room for those that are left by then. */
+static void often(bool own_loops)
+{
+	static struct rig r;
+	char why[STELE_DETAIL_MAX];
+	rig_start(&r, own_loops, 2);
+	for (uint32_t i = 0; i < STELE_SLOTS_MAX - 1; i++) {
+		cr_assert_eq(detach(&r, 1), STELE_OK);
+		cr_assert_eq(attach(&r, 1, false, why), STELE_OK, "%s", why);
+	}
+	rig_end(&r);
+}
+
+Test(slots, however_often_a_disk_came_and_went_all_are_closed)
+{
+	often(true);
+}
+
+Test(slots, often_on_one_loop)
+{
+	often(false);
+}
+
 Test(slots, two_changes_of_a_slot_at_a_time_are_one_too_many)
 {
 	static struct rig r;
