@@ -294,12 +294,14 @@ static bool open_end(struct slot *slot)
 			    "identity, to be "
 			    "refilled",
 			    slot->number, slot->dir);
-		if (p->stale)
-			say(s,
-			    "slot %u: %s is older than when last seen (incarnation %" PRIu64
-			    ", was %" PRIu64
-			    "): a stale snapshot; it removes nothing until reconciled",
-			    slot->number, slot->dir, p->incarnation, slot->known.incarnation);
+		if (p->stale) {
+			snprintf(slot->reason, sizeof(slot->reason),
+			         "slot %u: %.300s is older than when last seen (incarnation %" PRIu64
+			         ", was %" PRIu64
+			         "): a stale snapshot; it removes nothing until reconciled",
+			         slot->number, slot->dir, p->incarnation, slot->known.incarnation);
+			say(s, "%s", slot->reason);
+		}
 		slot->known = p->known;
 		slot->disk = slot->coming;
 		slot->coming = NULL;
