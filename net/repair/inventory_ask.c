@@ -166,9 +166,8 @@ static void digested(struct stele_call *call)
 			continue;
 		}
 		stele_read_digest(&r, &d);
-		if (d.keys == 0) {
-			c->n = 0;
-			c->known = true;
+		if (d.keys == 0 && c->n == 0) {
+			c->known = true; /* and nothing bad, which no digest counts, as far as is known */
 		} else if (!c->known || c->stale || c->bytes != d.bytes ||
 		           !stele_hash_equal(&c->digest, &d.digest)) {
 			c->relist = true;

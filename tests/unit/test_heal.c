@@ -342,3 +342,66 @@ Test(heal, a_lying_helper_is_told_and_mended)
 	cr_assert_eq(victims(&w, liar), 0u);
 	world_destroy(&w);
 }
+
+/* ---- a bad copy that is all its disk has of a group ---- */
+
+static void list_record(struct world *w, uint32_t node, struct listing *g)
+{
+	*g = (struct listing){.list = {.pool = STELE_POOL_RECORD,
+	                               .kinds = STELE_KIND_BIT(STELE_ENTRY_RECORD),
+	                               .want_meta = true,
+	                               .cb = listed,
+	                               .ctx = g}};
+	memset(g->list.last.b, 0xff, STELE_HASH_LEN);
+	stele_disk_list(disk_of(w, node), &g->list);
+	run(w, &g->over);
+	cr_assert_eq(g->list.err, STELE_OK);
+}
+
+/* A disk of the record's window that has none of it gets a copy. Returns which. */
+static uint32_t spare_copy(struct world *w, struct stele_key *key)
+{
+	struct listing g, none;
+	struct stele_window win;
+	uint64_t fence;
+	const struct stele_pool *pool = stele_map_pool(w->map, STELE_POOL_RECORD);
+	uint32_t at = 0, spare = NODES;
+	for (list_record(w, at, &g); g.list.n == 0; list_record(w, ++at, &g))
+		stele_store_list_finish(&g.list);
+	*key = g.list.item[0].key;
+	stele_place(w->map, pool, stele_pg_of(pool, &key->id), stele_window_width(&pool->code),
+	            &win, &fence);
+	for (uint32_t i = 0; i < win.n; i++) {
+		list_record(w, win.disk[i].node - 1u, &none);
+		if (none.list.n == 0)
+			spare = win.disk[i].node - 1u;
+		stele_store_list_finish(&none.list);
+	}
+	cr_assert(spare < NODES);
+	struct writing wr = {.write = {.n = 1, .cb = written, .ctx = &wr}};
+	wr.write.item = wr.item;
+	wr.item[0] = (struct stele_item){
+	    .key = *key, .meta = g.list.item[0].meta, .meta_len = g.list.item[0].meta_len};
+	stele_disk_write(disk_of(w, spare), &wr.write);
+	run(w, &wr.over);
+	cr_assert_eq(wr.write.err, STELE_OK, "%s", wr.write.detail);
+	stele_store_list_finish(&g.list);
+	return spare;
+}
+
+/* There are enough others; it is made good all the same, else it would be a victim for ever. */
+Test(heal, a_bad_copy_is_made_good_though_its_disk_has_nothing_else)
+{
+	static struct world w;
+	struct stele_key key;
+	world_create(&w, 6, NODES, "rs-4-2", 86400, false);
+	put_one(&w);
+	uint32_t spare = spare_copy(&w, &key);
+	cr_assert(world_repair(&w, 600)); /* from here on it is known */
+	stele_disk_report_bad(disk_of(&w, spare), &key);
+	world_sleep(&w, 1);
+	cr_assert_eq(victims(&w, spare), 1u);
+	cr_assert(world_repair(&w, 600));
+	cr_assert_eq(victims(&w, spare), 0u);
+	world_destroy(&w);
+}
