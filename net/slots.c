@@ -313,10 +313,7 @@ static bool open_end(struct slot *slot)
 
 static void start_slot(struct slot *slot)
 {
-	if (slot->dir[0] == '\0')
-		snprintf(slot->reason, sizeof(slot->reason), "slot %u: not configured",
-		         slot->number);
-	else if (open_begin(slot, false, NULL) != STELE_OK)
+	if (slot->dir[0] && open_begin(slot, false, NULL) != STELE_OK)
 		snprintf(slot->reason, sizeof(slot->reason), "%s", stele_detail());
 }
 
@@ -347,6 +344,7 @@ static enum stele_err open_all(struct stele_slots *s, const struct stele_slots_o
 		if (dir && strlen(dir) >= sizeof(slot->dir))
 			return stele_fail(STELE_ERR_USAGE, "slot %u: path too long", i);
 		snprintf(slot->dir, sizeof(slot->dir), "%s", dir ? dir : "");
+		snprintf(slot->reason, sizeof(slot->reason), "slot %u: not configured", i);
 	}
 	STELE_TRY(load(s));
 	for (uint32_t i = 0; i < s->n; i++)

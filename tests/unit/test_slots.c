@@ -369,6 +369,17 @@ Test(slots, a_wrong_disk_on_one_loop)
 	swapped(false);
 }
 
+Test(slots, those_between_say_that_they_are_not_configured)
+{
+	static struct rig r;
+	char why[STELE_DETAIL_MAX];
+	rig_start(&r, true, 1);
+	cr_assert_eq(attach(&r, 2, false, why), STELE_OK, "%s", why);
+	cr_assert_eq(state(&r, 1), STELE_SLOT_MISSING);
+	cr_assert_str_eq(stele_slots_reason(r.slots, 1), "slot 1: not configured");
+	rig_end(&r);
+}
+
 /* Every disk that ever came is kept until the end, and there is room for those that are left by then. */
 static void often(bool own_loops)
 {
