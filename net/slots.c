@@ -586,6 +586,7 @@ void stele_slots_stale(struct stele_slots *s, uint32_t slot, const char *reason)
 	snprintf(s->slot[slot].reason, sizeof(s->slot[slot].reason), "%s", reason);
 	say(s, "slot %u: %s", slot, reason);
 	s->slot[slot].known.refilling = true;
+	s->changes++; /* an inventory under way may have left out groups of a disk that was whole */
 	if (save(s) != STELE_OK) /* after a restart whoever remembers tells it again */
 		say(s, "slot %u: %s", slot, stele_detail());
 }

@@ -60,7 +60,8 @@ const char *stele_slots_reason(const struct stele_slots *s, uint32_t slot);
 void stele_slots_stale(struct stele_slots *s, uint32_t slot, const char *reason);
 /* The slot holds all it should again: it may refuse deposits from now on (P3). */
 void stele_slots_refilled(struct stele_slots *s, uint32_t slot);
-/* Changes whenever a disk comes or goes: what was learnt of slots under another number may be about another disk. */
+/* Changes whenever a disk comes, goes or is found stale: what was learnt of slots under another number may be about
+ * another disk, or not all that a disk without a voice needs to get it back. */
 uint64_t stele_slots_changes(const struct stele_slots *s);
 
 /* ---- while the node runs ---- */

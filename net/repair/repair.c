@@ -431,7 +431,7 @@ static void pump(struct stele_repair *r)
 static void judge_slots(struct stele_repair *r)
 {
 	if (r->slots != stele_slots_changes(r->opts.slots))
-		return; /* what was found whole may have been another disk */
+		return; /* what was found whole may have been another disk, or not looked at whole */
 	for (uint16_t i = 0; i < stele_slots_n(r->opts.slots); i++)
 		if (stele_slots_refilling(r->opts.slots, i) &&
 		    stele_inventory_slot_whole(r->inv, i))

@@ -405,3 +405,61 @@ Test(heal, a_bad_copy_is_made_good_though_its_disk_has_nothing_else)
 	cr_assert_eq(victims(&w, spare), 0u);
 	world_destroy(&w);
 }
+
+/* ---- a disk that is found to be stale while an inventory is under way ---- */
+
+static bool has_voice(void *ctx)
+{
+	return !stele_slots_refilling(ctx, 0);
+}
+
+static uint32_t records(struct world *w, uint32_t node)
+{
+	struct listing g;
+	list_record(w, node, &g);
+	uint32_t n = g.list.n;
+	stele_store_list_finish(&g.list);
+	return n;
+}
+
+/* At every moment of a round: it has its voice again when it has its record again, not before. */
+Test(heal, a_stale_disk_has_no_voice_until_it_was_looked_at)
+{
+	static struct world w;
+	struct listing g;
+	world_create(&w, 7, NODES, "rs-4-2", 86400, false);
+	put_one(&w);
+	cr_assert(world_repair(&w, 600));
+	uint32_t stale = 0;
+	for (uint32_t n = 0;; stale++) { /* holds the record, and is not the first to care for it */
+		cr_assert(stale < NODES);
+		list_record(&w, stale, &g);
+		n = g.list.n;
+		struct stele_key key = n ? g.list.item[0].key : (struct stele_key){0};
+		stele_store_list_finish(&g.list);
+		if (n && primary_of(&w, &key) != stale) {
+			g.list.after = key;
+			break;
+		}
+	}
+	struct stele_key key = g.list.after;
+	for (uint32_t k = 0; k < 40; k++) {
+		world_stop_node(&w, stale, false);
+		cr_assert(world_start_node(&w, stale));
+		struct rounds r = {.repair = stele_node_repair(w.node[stale].node)};
+		struct stele_slots *slots = stele_node_slots(w.node[stale].node);
+		cr_assert(world_run(&w, round_over, &r, 100));
+		cr_assert(records(&w, stale) == 1 && has_voice(slots));
+		(void)stele_sim_run(w.sim, not_ever, NULL, 4990000000ull);
+		struct writing wr = {.write = {.n = 1, .cb = written, .ctx = &wr}};
+		wr.write.item = wr.item;
+		wr.item[0] = (struct stele_item){.key = key, .tomb = true};
+		stele_disk_write(disk_of(&w, stale), &wr.write);
+		(void)stele_sim_run(w.sim, not_ever, NULL, 9500000ull + k * 200000ull);
+		stele_slots_stale(slots, 0, "a stale snapshot");
+		cr_assert(world_run(&w, has_voice, slots, 100));
+		cr_assert(wr.over);
+		cr_assert_eq(records(&w, stale), 1u, "stale at moment %u", k);
+	}
+	world_destroy(&w);
+}
