@@ -5,6 +5,7 @@
  * All of it with a loop for each disk and with one loop. Runs under TSan too.
  */
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include "net/slots.h"
 #include "tests/unit/store_kit.h"
@@ -232,6 +233,48 @@ Test(slots, a_disk_that_is_being_refilled_has_no_voice_when_it_is_full_either)
 Test(slots, voices_on_one_loop)
 {
 	voices(false);
+}
+
+/* ---- room that comes back ---- */
+
+/* All at once: what is told with the answer is of before anything was reclaimed. */
+static void remove_shards(struct rig *r, uint32_t slot, uint32_t n)
+{
+	struct stele_item item[16] = {0};
+	struct put p = {.r = r};
+	cr_assert_leq(n, 16);
+	for (uint32_t i = 0; i < n; i++) {
+		struct kit_block b;
+		kit_block_make(&b, "rs-4-2", 4u << 20, i);
+		item[i] = (struct stele_item){
+		    .key = kit_key(STELE_ENTRY_SHARD, &b.id, NULL, 0), .tomb = true};
+		kit_block_free(&b);
+	}
+	p.w = (struct stele_store_write){.item = item, .n = n, .cb = put_over, .ctx = &p};
+	r->k.waiting++;
+	stele_disk_write(stele_slots_disk(r->slots, slot), &p.w);
+	kit_run(&r->k);
+	cr_assert_eq(p.w.err, STELE_OK, "%s", p.w.detail);
+}
+
+/* Nobody writes to a full disk, or even asks it anything: that reclaim has made room shows by itself. */
+Test(slots, a_full_disk_that_gets_room_is_full_no_more)
+{
+	static struct rig r;
+	uint32_t n = 0;
+	rig_start(&r, true, 2);
+	rig_close(&r);
+	r.capacity = 4ull * STELE_EXTENT_LEN_MIN;
+	rig_open(&r, 2);
+	stele_slots_refilled(r.slots, 0);
+	while (put_shard(&r, 0, n) == STELE_OK)
+		n++;
+	is(&r, STELE_SLOT_FULL, false);
+	remove_shards(&r, 0, n);
+	while (state(&r, 0) == STELE_SLOT_FULL)
+		usleep(20000);
+	cr_assert_eq(put_shard(&r, 0, n), STELE_OK);
+	rig_end(&r);
 }
 
 /* ---- coming and going ---- */
