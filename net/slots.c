@@ -295,11 +295,12 @@ static bool open_end(struct slot *slot)
 			    "refilled",
 			    slot->number, slot->dir);
 		if (p->stale) {
-			snprintf(slot->reason, sizeof(slot->reason),
-			         "slot %u: %.300s is older than when last seen (incarnation %" PRIu64
-			         ", was %" PRIu64
-			         "): a stale snapshot; it removes nothing until reconciled",
-			         slot->number, slot->dir, p->incarnation, slot->known.incarnation);
+			snprintf(
+			    slot->reason, sizeof(slot->reason),
+			    "slot %u: %.300s is older than when last seen (incarnation %" PRIu64
+			    ", was %" PRIu64
+			    "): a stale snapshot; it removes nothing until reconciled",
+			    slot->number, slot->dir, p->incarnation, slot->known.incarnation);
 			say(s, "%s", slot->reason);
 		}
 		slot->known = p->known;

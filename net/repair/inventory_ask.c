@@ -167,7 +167,7 @@ static void digested(struct stele_call *call)
 		}
 		stele_read_digest(&r, &d);
 		if (d.keys == 0 && c->n == 0) {
-			c->known = true; /* and nothing bad, which no digest counts, as far as is known */
+			c->known = true; /* nor anything bad, which no digest counts */
 		} else if (!c->known || c->stale || c->bytes != d.bytes ||
 		           !stele_hash_equal(&c->digest, &d.digest)) {
 			c->relist = true;

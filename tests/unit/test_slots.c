@@ -246,8 +246,8 @@ static void remove_shards(struct rig *r, uint32_t slot, uint32_t n)
 	for (uint32_t i = 0; i < n; i++) {
 		struct kit_block b;
 		kit_block_make(&b, "rs-4-2", 4u << 20, i);
-		item[i] = (struct stele_item){
-		    .key = kit_key(STELE_ENTRY_SHARD, &b.id, NULL, 0), .tomb = true};
+		item[i] = (struct stele_item){.key = kit_key(STELE_ENTRY_SHARD, &b.id, NULL, 0),
+		                              .tomb = true};
 		kit_block_free(&b);
 	}
 	p.w = (struct stele_store_write){.item = item, .n = n, .cb = put_over, .ctx = &p};
