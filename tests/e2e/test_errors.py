@@ -189,7 +189,7 @@ class Usage(Shared):
             "status": ["x"], "repair": ["x"], "scrub": ["x"], "ledger ls": [], "ledger get": ["--chain", "x", "--height", "1"],
             "ledger import": ["--chain", "bitcoin", self.path], "ledger identify": [self.path], "anchor now": ["x"],
             "anchor status": ["x"], "proof": [NOWHERE, "-o", proof], "proof verify": ["/no/such"], "dev up": [],
-            "dev kill": ["1"], "dev start": [], "dev down": [],
+            "dev kill": ["1"], "dev start": [], "dev down": [], "node attach": ["1"], "node detach": ["99", "0"],
         }
         self.assertEqual(sorted(bad), sorted(self.commands()))
         for words, argv in bad.items():
@@ -334,17 +334,22 @@ class Daemons(Shared):
         listen = c.json("status")["nodes"][1]["addr"]
         disk = self.there("disk")
         os.mkdir(disk)
+        host, port = listen.rsplit(":", 1)
+
+        def answers():
+            with socket.socket() as s:
+                return s.connect_ex((host, int(port))) == 0
         c.kill(2)
         self.addCleanup(c.start, 2)
+        while answers():  # the killed one's socket may outlive it by a moment
+            time.sleep(0.05)
         pretender = subprocess.Popen([STELED, "--config", self.ini(key=os.path.join(c.path, "reader.key"), listen=listen)],
                                      stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         self.addCleanup(pretender.wait)
         self.addCleanup(pretender.terminate)
-        host, port = listen.rsplit(":", 1)
         for _ in range(100):
-            with socket.socket() as s:
-                if s.connect_ex((host, int(port))) == 0:
-                    break
+            if answers():
+                break
             time.sleep(0.1)
         self.assertIsNone(pretender.poll())
         node = c.json("status", code=3)["nodes"][1]

@@ -213,13 +213,15 @@ class Look(Case):
         self.assertEqual(self.all_bytes(), before)
         return json.loads(r.out)
 
-    def make(self):
+    def make(self, second_at=None):
+        """Two batches, the second behind the first or where it is told to be; where each of them begins and ends."""
         items = [h.record(b"a"), h.record(b"b" * 5000), (h.REF, h.sha256(b"x"), h.sha256(b"y"), h.sha256(b"z")),
                  (h.REFUSE, h.sha256(b"r"), h.sha256(b"s"), b""), (h.KEEP, h.sha256(b"k"), h.sha256(b"l"), b"promise")]
         first = h.batch(items[:2], 1, (1, 1, PAGE))
-        second = h.batch(items[2:], 2, (1, 1, PAGE + len(first)))
-        h.disk(self.disk, {0: h.header(), PAGE: first, PAGE + len(first): second})
-        return PAGE + len(first) + len(second)
+        at = second_at or PAGE + len(first)
+        second = h.batch(items[2:], 2, (1, 1, at))
+        h.disk(self.disk, {0: h.header(), PAGE: first, at: second})
+        return [*range(PAGE, PAGE + len(first)), *range(at, at + len(second))]
 
     def flips(self, offsets, rng):
         path = os.path.join(self.disk, "extent-00000001")
@@ -238,13 +240,16 @@ class Look(Case):
 
     def test_finds_any_bit(self):
         rng = random.Random(7)
-        end = self.make()
+        bytes_of = self.make()
         self.assertEqual(self.look(0)["entries_read"], 5)
-        self.flips([rng.randrange(PAGE)] + rng.sample(range(PAGE, end), 60), rng)
-        self.tool("stele-fsck", self.disk)  # opens it: the extent is sealed now
+        self.flips([rng.randrange(PAGE)] + rng.sample(bytes_of, 60), rng)
+        shutil.rmtree(self.disk)
+        bytes_of = self.make(h.EXTENT_LEN // 16 * 15)
+        self.tool("stele-fsck", self.disk)  # opens it: the extent, nearly full, is sealed now
         self.assertEqual(self.look(0)["entries_read"], 5)
         last = h.EXTENT_LEN - PAGE
-        self.flips(rng.sample(range(PAGE, end + PAGE), 40) + [last, last + 5, last + 20, last + 3000, last + 4095], rng)
+        footer = range(bytes_of[-1] + 1, bytes_of[-1] + 1 + PAGE)
+        self.flips(rng.sample(bytes_of, 40) + rng.sample(footer, 20) + [last, last + 5, last + 20, last + 3000, last + 4095], rng)
 
     def test_names_what_it_finds(self):
         self.make()
@@ -262,7 +267,7 @@ class Look(Case):
 
     def test_a_file_that_was_cut(self):
         """It is named, by a look and by the whole check alike, and the others are looked at all the same."""
-        end = self.make()
+        end = self.make()[-1] + 1
         parts = {0: h.header(2, 1, 9), PAGE: h.batch([h.record(b"other")], 9, (2, 1, PAGE))}
         h.disk(self.disk, parts, extent=2)
         for size, entries in ((end, 6), (PAGE + 100, 1), (0, 1)):
