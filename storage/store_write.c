@@ -369,13 +369,20 @@ static enum stele_err look_up_item(struct stele_store *s, struct stele_wreq *q,
 	return stele_index_shards(*iter, key.pool, &key.id, false, &it->shards);
 }
 
+/* Copies of an entry and of a tombstone of its key: both are alive, so it kills others, and their order is all one. */
+static bool entry_and_older_tomb(const struct stele_item *a, const struct stele_item *b)
+{
+	return a->moved && b->moved && a->tomb != b->tomb;
+}
+
 static enum stele_err look_up(struct stele_store *s, struct stele_wreq *q,
                               struct stele_kv_iter **iter)
 {
 	for (uint32_t i = 0; i < q->n; i++) {
 		STELE_TRY(look_up_item(s, q, &q->item[i], iter));
 		for (uint32_t o = 0; o < i; o++)
-			if (stele_key_equal(&q->item[o].pend.key, &q->item[i].pend.key))
+			if (stele_key_equal(&q->item[o].pend.key, &q->item[i].pend.key) &&
+			    !entry_and_older_tomb(q->item[o].in, q->item[i].in))
 				q->twice = true;
 	}
 	return STELE_OK;
