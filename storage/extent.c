@@ -532,12 +532,14 @@ enum stele_err stele_extent_seal(const struct stele_volume *v, struct stele_exte
 	assert(x->state == STELE_EXTENT_OPEN);
 	if (x->end + stele_footer_room(x->items.n) > v->extent_len)
 		return stele_fail(STELE_ERR_CORRUPT, "extent %08x: no room for its footer", x->id);
+	/* The footer as far back as it fits: behind `end` may lie a batch whose head has rotted, and the index
+	 * may know what is in it. */
 	struct stele_trailer t = {.extent = x->id,
 	                          .cycle = x->cycle,
 	                          .first_lsn = x->first_lsn,
 	                          .last_lsn = x->last_lsn,
 	                          .end = x->end,
-	                          .footer_off = x->end,
+	                          .footer_off = v->extent_len - stele_footer_room(x->items.n),
 	                          .items = x->items.n};
 	uint8_t *buf = stele_pages_alloc(STELE_FOOTER_CHUNK);
 	if (!buf)
