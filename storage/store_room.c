@@ -23,6 +23,7 @@ static bool fits(const struct stele_store *s, const struct stele_extent *x, uint
 
 static void prepare_work(struct stele_store *s, struct stele_store_job *job)
 {
+	bool reserve = false;
 	if (!s->capacity) {
 		struct stele_stat st;
 		job->err = stele_file_stat(s->env, s->vol.dir, &st);
@@ -34,9 +35,11 @@ static void prepare_work(struct stele_store *s, struct stele_store_job *job)
 			                      (unsigned long long)st.disk_free);
 			return;
 		}
+		reserve = st.disk_free < 2 * s->vol.extent_len + DISK_MARGIN;
 	}
 	job->err =
 	    stele_extent_create(&s->vol, job->at.extent, job->fill, &s->closing, &job->extent);
+	job->extent.reserve = !job->err && reserve;
 }
 
 static void prepare_done(struct stele_store *s, struct stele_store_job *job, bool ran)
@@ -52,7 +55,6 @@ static void prepare_done(struct stele_store *s, struct stele_store_job *job, boo
 	} else if (job->err) {
 		stele_store_fence(s, "%.*s", (int)(STELE_DETAIL_MAX - 1), job->detail);
 	} else {
-		job->extent.reserve = !s->capacity && job->use != STELE_ROOM_WRITE;
 		job->err = stele_store_add_extent(s, &job->extent);
 		if (job->err)
 			stele_extent_close(&s->vol, &job->extent);
