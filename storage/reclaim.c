@@ -3,8 +3,8 @@
  *
  *   choose (a worker: what is alive of each) -> its items, from the footer -> steps: what of the next items is alive is
  *     read and checked (a worker), and written again like anything else (group commit), with its birth -> when
- *     the index says that nothing of the extent is alive: its header says the next cycle, durably -> the index
- *     forgets it, and it can be written again
+ *     the index says that nothing of the extent is alive: the index becomes durable -> the extent's header says the next
+ *     cycle, durably -> the index forgets it, and it can be written again
  *
  * Nothing is locked meanwhile. A copy is left out when its key was touched after it was looked up (store_write.c);
  * passes over the items are made until nothing is alive. Readers find what moved by looking it up again.
@@ -588,7 +588,11 @@ static void recycle_work(struct stele_op *op)
 	pthread_mutex_unlock(&s->index_lock);
 	if (!c->emptied)
 		return;
-	enum stele_err err = stele_extent_recycle(&s->vol, &c->x);
+	/* else a power failure could take the index back to before what this extent says, and nothing would say it again:
+	 * an entry that a tombstone in here removed would be there, with nothing in its place */
+	enum stele_err err = stele_store_flush_index(s, c->x.last_lsn);
+	if (!err)
+		err = stele_extent_recycle(&s->vol, &c->x);
 	if (!err)
 		err = forget_extent(c);
 	note(c, err);

@@ -508,6 +508,14 @@ enum stele_err stele_store_recover(struct stele_store *s)
 	return err ? stele_wrap(err, "%s", s->vol.dir) : STELE_OK;
 }
 
+static void know_flushed(struct stele_store *s, uint64_t lsn)
+{
+	pthread_mutex_lock(&s->index_lock);
+	if (lsn > s->flushed_lsn)
+		s->flushed_lsn = lsn;
+	pthread_mutex_unlock(&s->index_lock);
+}
+
 enum stele_err stele_store_checkpoint(struct stele_store *s, bool closing)
 {
 	uint8_t state[STELE_INDEX_STATE_LEN];
@@ -521,5 +529,22 @@ enum stele_err stele_store_checkpoint(struct stele_store *s, bool closing)
 	}
 	enum stele_err err = stele_index_checkpoint_begin(&s->index, &st, state);
 	pthread_mutex_unlock(&s->index_lock);
-	return err ? err : stele_index_checkpoint_end(&s->index, state);
+	if (!err)
+		err = stele_index_checkpoint_end(&s->index, state);
+	if (!err)
+		know_flushed(s, st.watermark);
+	return err;
+}
+
+enum stele_err stele_store_flush_index(struct stele_store *s, uint64_t lsn)
+{
+	pthread_mutex_lock(&s->index_lock);
+	uint64_t applied = s->applied_lsn, flushed = s->flushed_lsn;
+	pthread_mutex_unlock(&s->index_lock);
+	assert(lsn <= applied);
+	if (lsn <= flushed)
+		return STELE_OK;
+	STELE_TRY(stele_kv_flush(s->index.kv));
+	know_flushed(s, applied);
+	return STELE_OK;
 }

@@ -4,6 +4,7 @@
  * tombstone moved or went; what is damaged is not copied; a full disk takes deletes, and then writes again.
  */
 #include <fcntl.h>
+#include <pthread.h>
 #include <unistd.h>
 
 #include "storage/extent.h"
@@ -311,6 +312,85 @@ Test(reclaim, a_rotten_head_at_the_end_of_the_log_is_not_overwritten)
 		kit_reopen(&k);
 	}
 	finish(&k);
+}
+
+/* An index of which the next flush hangs. */
+static struct {
+	pthread_mutex_t lock;
+	pthread_cond_t changed;
+	struct stele_kv_ops ops;
+	bool hang, hangs;
+} slow = {.lock = PTHREAD_MUTEX_INITIALIZER, .changed = PTHREAD_COND_INITIALIZER};
+
+static enum stele_err slow_flush(struct stele_kv *kv)
+{
+	pthread_mutex_lock(&slow.lock);
+	bool mine = slow.hang && !slow.hangs;
+	slow.hangs = slow.hangs || mine;
+	while (mine && slow.hang)
+		pthread_cond_wait(&slow.changed, &slow.lock);
+	pthread_mutex_unlock(&slow.lock);
+	return stele_kv_memory.flush(kv);
+}
+
+static enum stele_err slow_open(void *world, const char *dir, struct stele_kv **out)
+{
+	STELE_TRY(stele_kv_memory.open(world, dir, out));
+	(*out)->ops = &slow.ops;
+	return STELE_OK;
+}
+
+static void hang(bool yes)
+{
+	pthread_mutex_lock(&slow.lock);
+	slow.hang = yes;
+	slow.hangs = false;
+	pthread_cond_broadcast(&slow.changed);
+	pthread_mutex_unlock(&slow.lock);
+}
+
+static bool hangs(void)
+{
+	pthread_mutex_lock(&slow.lock);
+	bool yes = slow.hangs;
+	pthread_mutex_unlock(&slow.lock);
+	return yes;
+}
+
+/* Extents are recycled while the checkpoint that follows their seal is still under way; then the power fails. */
+Test(reclaim, the_index_does_not_fall_behind_what_was_recycled)
+{
+	char path[200];
+	slow.ops = stele_kv_memory;
+	slow.ops.open = slow_open;
+	slow.ops.flush = slow_flush;
+	for (uint64_t seed = 1; seed <= 8; seed++) {
+		struct kit k;
+		begin(&k, 0);
+		kit_close(&k);
+		k.opts.kv = &slow.ops;
+		kit_open(&k);
+		put_some(&k, 0, 5); /* the first extent is sealed, and the index flushed */
+		kit_settle(&k);
+		hang(true);
+		remove_some(&k, 0, 4);
+		put_some(&k, 5, 9); /* the tombstones' extent is sealed too */
+		while (!hangs())
+			kit_pause(&k);
+		remove_some(&k, 4, 8);
+		struct stele_store_reclaim r = kit_reclaim(&k);
+		cr_assert_eq(r.extents, 2u);
+		snprintf(path, sizeof(path), "%s/lock", k.dir);
+		cr_assert_eq(unlink(path), 0);
+		stele_store_check_place(k.store); /* fenced: it does not close cleanly */
+		stele_kv_world_crash(k.world, k.dir, seed, 0);
+		hang(false);
+		kit_close(&k);
+		kit_open(&k);
+		check_some(&k, 0, 8, false);
+		check_some(&k, 8, 9, true);
+		finish(&k);
+	}
 }
 
 /* Rot is not given a fresh CRC: the extent stays until the entry is made good. */
