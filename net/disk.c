@@ -589,7 +589,7 @@ static void shut(struct stele_disk *d)
 	d->shutting = true;
 	d->open = false;
 	d->shut_msg.run = shut_there;
-	if (is_far(d))
+	if (is_far(d) || d->closed_cb) /* not inside the last callback: the store goes on after it */
 		stele_env_post(d->env, &d->shut_msg);
 	else
 		shut_there(&d->shut_msg);

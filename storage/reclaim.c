@@ -283,6 +283,8 @@ static uint64_t room_for_copies(const struct stele_store *s)
 {
 	uint64_t room = s->open ? s->vol.extent_len - s->open->end : 0;
 	uint32_t more = s->full ? s->prepared : UINT32_MAX;
+	if (more == 0 && !s->reserve_spent && !(s->open && s->open->reserve))
+		more = 1; /* the reserve is made on demand */
 	if (s->capacity) {
 		uint32_t max = stele_store_extents_max(s, true), used = s->files - s->prepared;
 		more = max > used ? max - used : 0;

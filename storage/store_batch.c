@@ -590,11 +590,14 @@ static void apply_done(struct stele_op *op)
 		stele_store_index_failed(s, err);
 		s->log_broken = true;
 	}
+	bool died = false;
 	while (b) {
 		struct stele_batch *next = b->next;
-		for (uint32_t i = 0; i < b->entries; i++)
+		for (uint32_t i = 0; i < b->entries; i++) {
+			died = died || b->at[i].tomb;
 			if (b->at[i].tomb && b->at[i].key.kind == STELE_ENTRY_SHARD)
 				stele_fronts_forget(&s->fronts, &b->at[i].key);
+		}
 		if (!err) {
 			s->durable_lsn = b->lsn;
 			b->x->landed = b->off + b->len;
@@ -606,7 +609,8 @@ static void apply_done(struct stele_op *op)
 	}
 	job->busy = false;
 	stele_store_seal_retired(s);
-	stele_reclaim_kick(s);
+	if (died)
+		stele_reclaim_kick(s);
 	kick_apply(s);
 	if (err)
 		pump(s);
