@@ -248,7 +248,7 @@ class Look(Case):
         self.tool("stele-fsck", self.disk)  # opens it: the extent, nearly full, is sealed now
         self.assertEqual(self.look(0)["entries_read"], 5)
         last = h.EXTENT_LEN - PAGE
-        footer = range(bytes_of[-1] + 1, bytes_of[-1] + 1 + PAGE)
+        footer = range(last - PAGE, last)
         self.flips(rng.sample(bytes_of, 40) + rng.sample(footer, 20) + [last, last + 5, last + 20, last + 3000, last + 4095], rng)
 
     def test_names_what_it_finds(self):
