@@ -234,6 +234,26 @@ Test(reclaim, tombstones_end)
 	finish(&k);
 }
 
+/* One that cannot name an extent is kept while an older one is there: in the oldest it is not. */
+Test(reclaim, a_tombstone_of_the_oldest_extent_is_not_copied)
+{
+	struct kit k;
+	begin(&k, 0);
+	put_some(&k, 0, 1);
+	remove_some(&k, 0, 1);
+	put_some(&k, 0, 1); /* an older tombstone of its key is known: others may lie anywhere */
+	remove_some(&k, 0, 1);
+	put_some(&k, 1, 4); /* the last begins the second extent */
+	remove_some(&k, 1, 3);
+	struct stele_store_reclaim r = reclaim(&k);
+	cr_assert_eq(r.extents, 1u);
+	cr_assert_eq(r.bytes, 0u, "%llu bytes of tombstones were copied", (unsigned long long)r.bytes);
+	lose_index(&k);
+	check_some(&k, 0, 3, false);
+	check_some(&k, 3, 4, true);
+	finish(&k);
+}
+
 Test(reclaim, a_full_disk_takes_deletes_and_then_writes)
 {
 	struct kit k;
