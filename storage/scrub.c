@@ -23,7 +23,8 @@ static void memo_key(bool deep, uint8_t out[MEMO_KEY])
 	out[1] = deep;
 }
 
-static enum stele_err memo_save(struct stele_store *s, bool deep, const struct stele_scrub_memo *m)
+enum stele_err stele_scrub_save(struct stele_store *s, bool deep,
+                                const struct stele_scrub_memo *m)
 {
 	uint8_t key[MEMO_KEY], value[MEMO_VALUE] = {0};
 	memo_key(deep, key);
@@ -60,7 +61,7 @@ static enum stele_err remember_end(struct stele_scrub_run *c)
 {
 	for (int deep = 0; deep <= c->r->deep; deep++) {
 		c->memo[deep] = (struct stele_scrub_memo){.finished = stele_env_wall(c->s->env)};
-		STELE_TRY(memo_save(c->s, deep, &c->memo[deep]));
+		STELE_TRY(stele_scrub_save(c->s, deep, &c->memo[deep]));
 	}
 	return STELE_OK;
 }
@@ -71,7 +72,7 @@ static enum stele_err remember_extent(struct stele_scrub_run *c)
 		return STELE_OK;
 	struct stele_scrub_memo *m = &c->memo[c->r->deep];
 	m->next = c->next;
-	return memo_save(c->s, c->r->deep, m);
+	return stele_scrub_save(c->s, c->r->deep, m);
 }
 
 /* ---- steps ---- */

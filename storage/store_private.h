@@ -228,7 +228,9 @@ STELE_MUST_USE enum stele_err stele_store_load_entry(struct stele_store *s,
 
 /* ---- scrub.c ---- */
 
-/* What the index remembers of scrubs. Blocks: at open. */
+/* What the index remembers of scrubs. Blocks: load at open, save on a worker. */
 void stele_scrub_load(struct stele_store *s);
+STELE_MUST_USE enum stele_err stele_scrub_save(struct stele_store *s, bool deep,
+                                               const struct stele_scrub_memo *m);
 
 #endif
