@@ -9,10 +9,12 @@
  *     recovery takes it up again. A batch at or below was durable; if it does not check now, it has
  *     rotted: what is left of it is kept, and scrub names the rest. Spaces in front of batches that
  *     nobody was told of are zeroed alike.
- *  3. The index is opened, or destroyed and made anew where it is missing, corrupt, ahead of the log,
- *     or another disk's; then every extent that holds anything above its watermark is applied to it; all
- *     of them, in passes over ranges of ids, where it is new (index_fill.h).
- *  4. The log goes on in the extent where it ended, if there is room in it; others that were open are sealed.
+ *  3. The index is opened, or destroyed and made anew where it is missing, corrupt, or another disk's;
+ *     then every extent that holds anything above its watermark is applied to it; all of them, in passes
+ *     over ranges of ids, where it is new (index_fill.h). One that is ahead of the log stays: heads of
+ *     batches have rotted, and only the index knows what they held. All extents are applied to it.
+ *  4. The log goes on in the extent where it ended, if there is room in it and nothing has rotted there; others
+ *     that were open are sealed.
  *
  * Blocks; called once, before anything else runs.
  */
@@ -43,6 +45,8 @@ struct recovery {
 	struct stele_index_state state;
 	bool clean;
 	bool empty; /* the index has just been made */
+	bool
+	    ahead; /* the index knows of more than is found: of what it knows something has rotted */
 	struct replay replay;
 };
 
@@ -150,13 +154,35 @@ static enum stele_err find_batches(struct recovery *r)
 		bool resumes = r->clean && i == r->state.open_extent;
 		STELE_TRY(
 		    stele_extent_find(&s->vol, x, resumes ? r->state.open_end : 0, &r->found[i]));
-		for (size_t b = 0; b < r->found[i].n; b++)
-			know_lsn(r, r->found[i].at[b].head.lsn, r->found[i].at[b].head.durable_lsn);
+		uint64_t end = STELE_PAGE;
+		for (size_t b = 0; b < r->found[i].n; b++) {
+			const struct stele_batch_head *h = &r->found[i].at[b].head;
+			know_lsn(r, h->lsn, h->durable_lsn);
+			end = h->place.off + h->len;
+		}
+		r->ahead = r->ahead || (resumes && end < r->state.open_end);
 	}
 	return STELE_OK;
 }
 
 /* ---- 2. what was torn ---- */
+
+/* Does a head lie there of which bits have changed, or did what lay there go with the end of the file? A torn one was
+ * killed, or never came: a head lies in one sector. */
+static enum stele_err head_rotted(const struct stele_store *s, const struct stele_extent *x,
+                                  uint64_t off, bool *yes)
+{
+	uint8_t *page = stele_pages_alloc(STELE_PAGE);
+	if (!page)
+		return stele_fail(STELE_ERR_NOMEM, "store: out of memory");
+	enum stele_err err = stele_file_pread(s->env, x->fd, page, STELE_PAGE, off);
+	struct stele_place place = {x->id, x->cycle, off};
+	bool cut = err == STELE_ERR_CORRUPT; /* the file is too short for an extent */
+	*yes = cut ||
+	       (!err && stele_batch_head_resembles(page, &s->vol.salt, &place, s->vol.extent_len));
+	free(page);
+	return cut ? STELE_OK : err;
+}
 
 static enum stele_err check_batch(struct stele_store *s, const struct stele_extent *x,
                                   const struct stele_batch_head *head)
@@ -179,12 +205,16 @@ static enum stele_err check_batch(struct stele_store *s, const struct stele_exte
 }
 
 /* The space in front of a batch that was never acknowledged held others like it, which did not make it.
- * Its first page is zeroed too: scrub takes a space that begins otherwise for a batch that has rotted. */
+ * Its first page is zeroed too: scrub takes a space that begins otherwise for a batch that has rotted, which may
+ * be what it is. */
 static enum stele_err kill_hole(struct stele_store *s, const struct stele_extent *x, uint64_t from,
                                 uint64_t to)
 {
 	struct stele_batch_head hole = {.place = {x->id, x->cycle, from}};
-	return from < to ? stele_batch_kill(&s->vol, x, &hole) : STELE_OK;
+	bool rotted = from == to;
+	if (!rotted)
+		STELE_TRY(head_rotted(s, x, from, &rotted));
+	return rotted ? STELE_OK : stele_batch_kill(&s->vol, x, &hole);
 }
 
 static enum stele_err kill_torn(struct recovery *r)
@@ -326,6 +356,8 @@ static enum stele_err replay_extent(struct recovery *r, struct stele_extent *x)
 	if (!err) {
 		x->state = STELE_EXTENT_OPEN;
 		err = replay_batches(r, x, &list);
+		x->end = x->landed = x->trailer.end;
+		x->last_lsn = x->trailer.last_lsn;
 	}
 	stele_scan_found_finish(&list);
 	return err;
@@ -392,28 +424,31 @@ static enum stele_err bring_index_up(struct recovery *r)
 
 /* ---- 4. seals ---- */
 
-/* May the log go on in this extent? Not in one that was sealed once, nor where the batch that ends it may have rotted: it
- * was acknowledged, and the index may know its entries. A torn one was killed: a head lies in one sector. */
-static enum stele_err may_resume(struct recovery *r, const struct stele_extent *x, bool *yes)
+/* Batches of which the heads have rotted may lie behind the last that counts: they were acknowledged, and the index may
+ * know their entries. The first of them becomes a part of what is written, so that scrub meets it. */
+static enum stele_err take_rotted(struct recovery *r, struct stele_extent *x, bool *took)
 {
 	struct stele_store *s = r->s;
-	*yes = x->state == STELE_EXTENT_OPEN && x->last_lsn && !x->trailer.end &&
-	       x->end + s->vol.extent_len / 4 + stele_footer_room(x->items.n) <= s->vol.extent_len;
-	if (!*yes || r->clean)
+	const struct stele_index_counts *c = &s->index.counts;
+	STELE_TRY(head_rotted(s, x, x->end, took));
+	/* one may have changed beyond recognition */
+	*took = *took || (!x->last_lsn && x->id < c->extents && c->live[x->id]);
+	*took = *took && x->end + STELE_PAGE + stele_footer_room(x->items.n) <= s->vol.extent_len;
+	if (!*took)
 		return STELE_OK;
-	uint8_t *page = stele_pages_alloc(STELE_PAGE);
-	if (!page)
-		return stele_fail(STELE_ERR_NOMEM, "store: out of memory");
-	enum stele_err err = stele_file_pread(s->env, x->fd, page, STELE_PAGE, x->end);
-	struct stele_place place = {x->id, x->cycle, x->end};
-	if (err == STELE_ERR_CORRUPT) { /* the file is too short for an extent */
-		err = STELE_OK;
-		*yes = false;
-	} else if (!err) {
-		*yes = !stele_batch_head_resembles(page, &s->vol.salt, &place, s->vol.extent_len);
-	}
-	free(page);
-	return err;
+	x->end = x->landed = x->end + STELE_PAGE;
+	x->last_lsn = x->last_lsn ? x->last_lsn : x->first_lsn;
+	/* their LSNs are not given again: no more than there are pages */
+	know_lsn(r, r->last_lsn + s->vol.extent_len / STELE_PAGE, 0);
+	return STELE_OK;
+}
+
+/* May the log go on in this extent? Not in one that was sealed once, nor where anything may have rotted. */
+static bool may_resume(const struct recovery *r, const struct stele_extent *x)
+{
+	uint64_t len = r->s->vol.extent_len;
+	return x->state == STELE_EXTENT_OPEN && x->last_lsn && !x->trailer.end && !r->ahead &&
+	       x->end + len / 4 + stele_footer_room(x->items.n) <= len;
 }
 
 /* The newest extent without a trailer. */
@@ -434,6 +469,11 @@ static struct stele_extent *newest_open(const struct stele_store *s)
 static enum stele_err seal_one(struct recovery *r, struct stele_extent *x)
 {
 	struct stele_store *s = r->s;
+	bool rotted = false;
+	if (x->state == STELE_EXTENT_OPEN && !x->trailer.end && !r->clean)
+		STELE_TRY(take_rotted(r, x, &rotted));
+	if (rotted && x == s->open)
+		s->open = NULL;
 	if (x->state == STELE_EXTENT_SEALED || x == s->open)
 		return STELE_OK;
 	if (x->state == STELE_EXTENT_OPEN && x->last_lsn)
@@ -450,10 +490,7 @@ static enum stele_err seal_open(struct recovery *r)
 {
 	struct stele_store *s = r->s;
 	struct stele_extent *newest = newest_open(s);
-	bool resumes = false;
-	if (newest)
-		STELE_TRY(may_resume(r, newest, &resumes));
-	s->open = resumes ? newest : NULL;
+	s->open = newest && may_resume(r, newest) ? newest : NULL;
 	for (uint32_t i = 0; i < s->extents_n; i++)
 		if (s->extents[i])
 			STELE_TRY(seal_one(r, s->extents[i]));
@@ -467,11 +504,12 @@ static enum stele_err recover(struct recovery *r)
 	r->clean = r->state.closed_in && r->state.closed_in == s->sb.incarnation;
 	know_lsn(r, s->sb.lsn_floor, s->sb.lsn_floor);
 	STELE_TRY(find_batches(r));
-	if (r->state.watermark > r->last_lsn) { /* it knows of more than the extents: not theirs */
-		STELE_TRY(reset_index(r));
+	r->ahead = r->ahead || r->state.watermark > r->last_lsn;
+	know_lsn(r, r->state.watermark, r->state.watermark);
+	if (r->ahead) { /* what it says of what is not there stays, and is named where it cannot be read */
 		r->clean = false;
+		r->state.watermark = 0;
 	}
-	know_lsn(r, 0, r->state.watermark);
 	STELE_TRY(kill_torn(r));
 	STELE_TRY(bring_index_up(r));
 	STELE_TRY(seal_open(r));

@@ -103,14 +103,19 @@ static void check_everywhere(struct kit *k, uint32_t from, uint32_t to, uint32_t
 	}
 }
 
-static void finish(struct kit *k)
+static void finish_with(struct kit *k, uint64_t victims)
 {
 	struct stele_store_scrub scrub = {.deep = true};
 	cr_assert_eq(kit_scrub(k, &scrub), STELE_OK, "%s", scrub.detail);
-	cr_assert_eq(scrub.victims, 0u);
+	cr_assert_eq(scrub.victims, victims);
 	kit_end(k);
 	for (uint32_t i = 0; i < BLOCKS; i++)
 		kit_block_free(&block[i]);
+}
+
+static void finish(struct kit *k)
+{
+	finish_with(k, 0);
 }
 
 Test(reclaim, what_holds_nothing_is_used_again)
@@ -307,7 +312,7 @@ static void flip(struct kit *k, uint32_t extent, off_t at)
 }
 
 /* A crash, and a flipped bit in the head of the last batch: the log does not go on over it, nor does the footer lie on
- * it. The index knows what is in it, and it is served as before. */
+ * it. The index knows what is in it, and it is served as before; the head is named. */
 Test(reclaim, a_rotten_head_at_the_end_of_the_log_is_not_overwritten)
 {
 	struct kit k;
@@ -331,7 +336,7 @@ Test(reclaim, a_rotten_head_at_the_end_of_the_log_is_not_overwritten)
 		check_some(&k, 2, 8, true);
 		kit_reopen(&k);
 	}
-	finish(&k);
+	finish_with(&k, 1);
 }
 
 /* An index of which the next flush hangs. */
