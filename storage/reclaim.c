@@ -12,6 +12,8 @@
  * A tombstone moves too while it is needed: until the one extent in which its victim lay was begun anew, or,
  * where that is not known, until every extent was that is as old as the tombstone.
  *
+ * An extent is begun anew only when its counter says that nothing in it is alive, and then the index of every item.
+ *
  * What does not check is not copied: rot would be given a fresh CRC. The extent is left alone for a while, until
  * repair has put a good copy elsewhere. So is one whose items do not account for all that is alive in it.
  */
@@ -367,21 +369,22 @@ static enum stele_err read_entry(struct stele_reclaim_run *c, struct moving *m,
 	return STELE_OK;
 }
 
-/* NOT_FOUND: dead. */
-static enum stele_err is_alive(struct stele_reclaim_run *c, const struct stele_item_at *it)
+/* Does the index say that it lies here? Fails where the index does. */
+static enum stele_err is_alive(struct stele_reclaim_run *c, const struct stele_item_at *it,
+                               bool *alive, bool *bad)
 {
 	struct stele_item_at now;
 	struct stele_key key = stele_key_short(&it->key);
-	STELE_TRY(stele_index_get(c->s->index.kv, it->tomb ? STELE_INDEX_TOMB : STELE_INDEX_ENTRY,
-	                          &key, &now));
-	if (now.extent != it->extent || now.off != it->off)
-		return STELE_ERR_NOT_FOUND;
-	return now.bad ? stele_fail(STELE_ERR_CORRUPT, "known to be damaged") : STELE_OK;
+	enum stele_err err = stele_index_get(
+	    c->s->index.kv, it->tomb ? STELE_INDEX_TOMB : STELE_INDEX_ENTRY, &key, &now);
+	*alive = !err && now.extent == it->extent && now.off == it->off;
+	*bad = *alive && now.bad;
+	return err == STELE_ERR_NOT_FOUND ? STELE_OK : err;
 }
 
+/* One that is alive. What cannot be read stays. NOMEM. */
 static enum stele_err take_item(struct stele_reclaim_run *c, const struct stele_item_at *it)
 {
-	STELE_TRY(is_alive(c, it));
 	struct moving *m = &c->moving[c->n];
 	struct stele_item *item = &c->item[c->n];
 	m->at = *it;
@@ -391,7 +394,8 @@ static enum stele_err take_item(struct stele_reclaim_run *c, const struct stele_
 		moving_finish(m);
 		if (err == STELE_ERR_CORRUPT || err == STELE_ERR_IO)
 			c->rotten[c->nrotten++] = *it;
-		return err;
+		c->stuck = c->stuck || err != STELE_ERR_NOT_FOUND;
+		return err == STELE_ERR_NOMEM ? err : STELE_OK;
 	}
 	c->n++;
 	c->step_bytes += stele_index_weight(it);
@@ -405,8 +409,9 @@ static void step_work(struct stele_op *op)
 	enum stele_err err = STELE_OK;
 	if (most > STEP_BYTES)
 		most = STEP_BYTES;
-	while (err != STELE_ERR_NOMEM && c->next < c->items.n && c->n < STEP_ITEMS &&
-	       c->nrotten < STEP_ITEMS && c->step_bytes < most) {
+	bool alive, bad;
+	while (!err && c->next < c->items.n && c->n < STEP_ITEMS && c->nrotten < STEP_ITEMS &&
+	       c->step_bytes < most) {
 		struct stele_item_at it;
 		const uint8_t *b = c->items.bytes + c->next * STELE_FOOTER_ITEM;
 		bool good = stele_footer_item_decode(b, c->x.id, c->s->vol.extent_len, &it);
@@ -415,10 +420,12 @@ static void step_work(struct stele_op *op)
 		c->next++;
 		if (!good)
 			continue; /* what it stood for stays alive, and the extent */
-		err = take_item(c, &it);
-		c->stuck = c->stuck || (err && err != STELE_ERR_NOT_FOUND);
+		err = is_alive(c, &it, &alive, &bad);
+		c->stuck = c->stuck || bad;
+		if (alive && !bad)
+			err = take_item(c, &it);
 	}
-	note(c, err == STELE_ERR_NOMEM ? err : STELE_OK);
+	note(c, err);
 }
 
 /* ---- a step: writing it ---- */
@@ -541,6 +548,8 @@ static void written(struct stele_store_write *w)
 static void stepped(struct stele_op *op)
 {
 	struct stele_reclaim_run *c = op->ctx;
+	if (op->result >= 0)
+		index_failed(c);
 	if (ended(c, op))
 		return;
 	for (uint32_t i = 0; i < c->nrotten; i++)
@@ -580,6 +589,24 @@ static enum stele_err forget_extent(struct stele_reclaim_run *c)
 	return STELE_OK;
 }
 
+/* The counter says that nothing in it is alive: does the index say so of every item? */
+static enum stele_err check_dead(struct stele_reclaim_run *c)
+{
+	uint32_t n = 0;
+	bool alive, bad;
+	for (uint64_t i = 0; i < c->items.n; i += n) {
+		STELE_TRY(decode_items(c, i, c->dropped, &n));
+		for (uint32_t k = 0; k < n; k++) {
+			STELE_TRY(is_alive(c, &c->dropped[k], &alive, &bad));
+			if (alive)
+				return stele_fail(STELE_ERR_CORRUPT,
+				                  "index: an entry of extent %08x is not counted",
+				                  c->x.id);
+		}
+	}
+	return STELE_OK;
+}
+
 static void recycle_work(struct stele_op *op)
 {
 	struct stele_reclaim_run *c = op->ctx;
@@ -590,9 +617,12 @@ static void recycle_work(struct stele_op *op)
 	pthread_mutex_unlock(&s->index_lock);
 	if (!c->emptied)
 		return;
+	enum stele_err err = check_dead(c);
+	c->emptied = !err;
 	/* else a power failure could take the index back to before what this extent says, and nothing would say it again:
 	 * an entry that a tombstone in here removed would be there, with nothing in its place */
-	enum stele_err err = stele_store_flush_index(s, c->x.last_lsn);
+	if (!err)
+		err = stele_store_flush_index(s, c->x.last_lsn);
 	if (!err)
 		err = stele_extent_recycle(&s->vol, &c->x);
 	if (!err)
@@ -605,7 +635,10 @@ static void recycled(struct stele_op *op)
 	struct stele_reclaim_run *c = op->ctx;
 	struct stele_store *s = c->s;
 	struct stele_extent *x = s->extents[c->x.id];
-	if (op->result >= 0 && c->err && c->err != STELE_ERR_NOMEM) { /* a failed write, or the index */
+	if (op->result >= 0 && !c->emptied)
+		index_failed(c);
+	else if (op->result >= 0 && c->err &&
+	         c->err != STELE_ERR_NOMEM) { /* a failed write, or the index */
 		stele_store_fence(s, "reclaim: %.*s", (int)(STELE_DETAIL_MAX - 16), c->detail);
 		stele_store_pump(s);
 	}
