@@ -1,8 +1,10 @@
 /*
- * Speed of the envs beside fio (io_uring engine, one job) on one file, in turns within one run.
- * A line per pattern and env: operations per second of fio and of the env, the ratio's least, median
- * and most, and the env's processor time per operation. Both overwrite, or read, what was written
- * before, with O_DIRECT; durable writes are RWF_DSYNC, which fio calls sync=dsync (O_DSYNC).
+ * Speed of the envs beside fio (io_uring engine, one job) on one file, in turns within one run: io_uring
+ * with its buffers registered and without, and threads. A line per pattern and env: operations per
+ * second of fio and of the env, the ratio's least, median and most, the env's processor time per
+ * operation, and by how much that is more than of io_uring without registered buffers in the same turn:
+ * least, median and most. All overwrite, or read, what was written before, with O_DIRECT; durable writes
+ * are RWF_DSYNC, which fio calls sync=dsync (O_DSYNC).
  *
  *   bench_io [--turns N] [--ms N] [--mib N] DIR      a file of N MiB (256) is made in DIR and removed
  */
@@ -16,8 +18,11 @@
 #include "storage/base/prng.h"
 #include "storage/io/env.h"
 
-#define DEPTH_MAX 64
+#define DEPTH_MAX 32
 #define TURNS_MAX 99
+
+enum { UNREGISTERED, REGISTERED, THREADS, ENVS };
+static const char *const env_names[ENVS] = {"unregistered", "registered", "threads"};
 
 struct pattern {
 	const char *name;
@@ -151,22 +156,45 @@ static double run_fio(const struct pattern *p)
 	return atof(at);
 }
 
-static void bench(const struct pattern *pattern, struct stele_env *env, int fd, struct load *load)
+struct turn {
+	double fio, ours, cpu;
+};
+
+static void print_row(const char *pattern, int e, struct turn turn[][ENVS])
 {
-	double fio[TURNS_MAX], ours[TURNS_MAX], ratio[TURNS_MAX], cpu[TURNS_MAX];
-	load->env = env;
-	load->pattern = pattern;
+	double fio[TURNS_MAX], ours[TURNS_MAX], ratio[TURNS_MAX], cpu[TURNS_MAX], more[TURNS_MAX];
 	for (unsigned i = 0; i < turns; i++) {
-		fio[i] = run_fio(pattern);
-		ours[i] = run_env(load, fd, &cpu[i]);
+		fio[i] = turn[i][e].fio;
+		ours[i] = turn[i][e].ours;
 		ratio[i] = ours[i] / fio[i];
+		cpu[i] = turn[i][e].cpu * 1e6;
+		more[i] = (turn[i][e].cpu - turn[i][UNREGISTERED].cpu) * 1e6;
 	}
 	struct bench_spread r = bench_spread_of(ratio, (int)turns);
-	printf("%-38s %-9s %8.0f %8.0f   %5.2f %5.2f %5.2f   %6.1f\n", pattern->name,
-	       env->ops->name, bench_spread_of(fio, (int)turns).median,
+	struct bench_spread m = bench_spread_of(more, (int)turns);
+	printf("%-38s %-12s %8.0f %8.0f   %5.2f %5.2f %5.2f   %6.1f   %+6.1f %+6.1f %+6.1f\n",
+	       pattern, env_names[e], bench_spread_of(fio, (int)turns).median,
 	       bench_spread_of(ours, (int)turns).median, r.min, r.median, r.max,
-	       bench_spread_of(cpu, (int)turns).median * 1e6);
+	       bench_spread_of(cpu, (int)turns).median, m.min, m.median, m.max);
 	fflush(stdout);
+}
+
+static void bench(const struct pattern *pattern, struct stele_env **env, int fd, struct load *load)
+{
+	static struct turn turn[TURNS_MAX][ENVS];
+	load->pattern = pattern;
+	for (unsigned i = 0; i < turns; i++) {
+		double fio = run_fio(pattern);
+		for (unsigned k = 0; k < ENVS; k++) {
+			unsigned e = (i + k) % ENVS; /* each one first in its turn */
+			struct turn *t = &turn[i][e];
+			t->fio = fio;
+			load->env = env[e];
+			t->ours = run_env(load, fd, &t->cpu);
+		}
+	}
+	for (int e = 0; e < ENVS; e++)
+		print_row(pattern->name, e, turn);
 }
 
 static void fill(struct stele_env *env, int fd)
@@ -207,37 +235,39 @@ int main(int argc, char **argv)
 		fprintf(stderr, "usage: bench_io [--turns N] [--ms N] [--mib N] DIR\n");
 		return 2;
 	}
-	struct stele_env_opts opts = {.depth = DEPTH_MAX};
-	struct stele_env *env[2] = {NULL, NULL};
-	if (stele_env_uring_create(&opts, &env[0]) != STELE_OK)
-		printf("io_uring: %s\n", stele_detail());
-	if (stele_env_threads_create(&opts, &env[1]) != STELE_OK)
-		fail("threads");
+	struct stele_env *env[ENVS];
+	uint8_t *arena = allocate((size_t)DEPTH_MAX << 20);
+	for (int e = 0; e < ENVS; e++) {
+		struct stele_env_opts opts = {.depth = DEPTH_MAX,
+		                              .unregistered = e == UNREGISTERED};
+		if ((e == THREADS ? stele_env_threads_create(&opts, &env[e])
+		                  : stele_env_uring_create(&opts, &env[e])) != STELE_OK)
+			fail(env_names[e]);
+		stele_env_lend(env[e], arena, (size_t)DEPTH_MAX << 20);
+		char text[STELE_ENV_TEXT];
+		stele_env_describe(env[e], text);
+		printf("%s: %s\n", env_names[e], text);
+	}
 	snprintf(path, sizeof(path), "%s/bench_io.%d", dir, (int)getpid());
 	int fd = -1;
-	if (stele_file_open(env[1], path,
+	if (stele_file_open(env[THREADS], path,
 	                    STELE_OPEN_WRITE | STELE_OPEN_CREATE | STELE_OPEN_EXCL |
 	                        STELE_OPEN_DIRECT,
 	                    0600, &fd) != STELE_OK)
 		fail("file");
-	fill(env[1], fd);
+	fill(env[THREADS], fd);
 	static struct load load;
 	stele_prng_init(&load.prng, 2);
-	for (int i = 0; i < DEPTH_MAX; i++)
-		load.buf[i] = allocate(1 << 20);
-	printf("%-38s %-9s %8s %8s   ratio: min median max   cpu us/op\n", "pattern", "env",
-	       "fio/s", "env/s");
-	for (size_t i = 0; i < sizeof(patterns) / sizeof(patterns[0]); i++) {
-		for (int e = 0; e < 2; e++) {
-			if (env[e])
-				bench(&patterns[i], env[e], fd, &load);
-		}
-	}
-	stele_file_close(env[1], &fd);
+	for (size_t i = 0; i < DEPTH_MAX; i++)
+		load.buf[i] = arena + (i << 20);
+	printf("%-38s %-12s %8s %8s   ratio: min median max   cpu us   to unregistered\n",
+	       "pattern", "env", "fio/s", "env/s");
+	for (size_t i = 0; i < sizeof(patterns) / sizeof(patterns[0]); i++)
+		bench(&patterns[i], env, fd, &load);
+	stele_file_close(env[THREADS], &fd);
 	unlink(path);
-	for (int i = 0; i < DEPTH_MAX; i++)
-		free(load.buf[i]);
-	stele_env_destroy(env[0]);
-	stele_env_destroy(env[1]);
+	for (int e = 0; e < ENVS; e++)
+		stele_env_destroy(env[e]);
+	free(arena);
 	return 0;
 }

@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Every test, closing with ctest's own summary.
 #   tools/test.sh          what CI runs: everything on io_uring; units, simulation and fuzz seeds again under ASan+UBSan; what runs on
-#                          several threads under TSan; disks, network and the main job again with io_uring refused
+#                          several threads under TSan; disks, network and the main job again with io_uring refused, and on
+#                          io_uring without registered buffers
 #   tools/test.sh --full   adds more seeds, longer fault loops, and fuzzing
 set -euo pipefail
 top=$(cd "$(dirname "$0")/.." && pwd)
@@ -11,7 +12,7 @@ case "${1:-}" in
 "") ;;
 --full) full=yes ;;
 -h | --help)
-	sed -n '2,6s/^# \{0,1\}//p' tools/test.sh
+	sed -n '2,7s/^# \{0,1\}//p' tools/test.sh
 	exit 0
 	;;
 *)
@@ -47,6 +48,7 @@ run "all tests" build
 run "ASan and UBSan: units, simulation, fuzz seeds" build-asan -L '^(unit|sim|fuzz)$'
 run "TSan: what runs on several threads" build-tsan -L '^threads$'
 STELE_ENV=threads run "io_uring refused: everything on the threads env" build -L '^(threads|e2e-threads)$'
+STELE_ENV=io_uring,unregistered run "io_uring, buffers not registered" build -L '^(threads|e2e-threads)$'
 
 if [ ${#failed[@]} -gt 0 ]; then
 	printf 'failed: %s\n' "${failed[@]}" >&2

@@ -12,14 +12,19 @@
 enum stele_err stele_env_create(const struct stele_env_opts *opts, struct stele_env **out)
 {
 	const char *forced = getenv("STELE_ENV");
+	struct stele_env_opts own = opts ? *opts : (struct stele_env_opts){0};
 	if (forced && strcmp(forced, "threads") == 0)
-		return stele_env_threads_create(opts, out);
+		return stele_env_threads_create(&own, out);
 	bool must = forced && forced[0] != '\0';
-	if (must && strcmp(forced, "io_uring") != 0)
-		return stele_fail(STELE_ERR_USAGE, "STELE_ENV is \"%s\": use io_uring or threads",
-				  forced);
-	enum stele_err err = stele_env_uring_create(opts, out);
-	return err == STELE_OK || must ? err : stele_env_threads_create(opts, out);
+	if (must && strcmp(forced, "io_uring,unregistered") == 0)
+		own.unregistered = true;
+	else if (must && strcmp(forced, "io_uring") != 0)
+		return stele_fail(STELE_ERR_USAGE,
+		                  "STELE_ENV is \"%s\": use io_uring, threads, or "
+		                  "io_uring,unregistered",
+		                  forced);
+	enum stele_err err = stele_env_uring_create(&own, out);
+	return err == STELE_OK || must ? err : stele_env_threads_create(&own, out);
 }
 
 void stele_env_destroy(struct stele_env *env)
@@ -75,6 +80,26 @@ uint64_t stele_env_random_u64(struct stele_env *env)
 	uint64_t v;
 	env->ops->random(env, &v, sizeof(v));
 	return v;
+}
+
+void stele_env_lend(struct stele_env *env, void *base, size_t len)
+{
+	if (env->ops->lend)
+		env->ops->lend(env, base, len);
+}
+
+void stele_env_take_back(struct stele_env *env, const void *base)
+{
+	if (env->ops->take_back)
+		env->ops->take_back(env, base);
+}
+
+void stele_env_describe(struct stele_env *env, char out[STELE_ENV_TEXT])
+{
+	if (env->ops->describe)
+		env->ops->describe(env, out);
+	else
+		snprintf(out, STELE_ENV_TEXT, "%s", env->ops->name);
 }
 
 void stele_env_run(struct stele_env *env)

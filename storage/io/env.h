@@ -65,6 +65,7 @@ enum stele_op_flags {
 };
 
 #define STELE_ADDR_MAX 80u /* "host:port" with NUL */
+#define STELE_ENV_TEXT 96u /* of stele_env_describe, with NUL */
 
 struct stele_stat {
 	uint64_t size;
@@ -131,6 +132,10 @@ struct stele_env_ops {
 	void (*run)(struct stele_env *env);
 	void (*stop)(struct stele_env *env);
 	void (*destroy)(struct stele_env *env);
+	/* NULL: lending changes nothing, and the name says all */
+	void (*lend)(struct stele_env *env, void *base, size_t len);
+	void (*take_back)(struct stele_env *env, const void *base);
+	void (*describe)(struct stele_env *env, char out[STELE_ENV_TEXT]);
 };
 
 struct stele_env { /* the first member of each implementation's own structure */
@@ -140,10 +145,12 @@ struct stele_env { /* the first member of each implementation's own structure */
 struct stele_env_opts {
 	uint32_t workers; /* worker threads; 0: 2 */
 	uint32_t depth;   /* operations in flight in the kernel; 0: 256 */
+	bool unregistered; /* lent memory is not registered with the kernel */
 };
 
 /* Creates an env of the best kind that works here: io_uring, or threads where it is refused
- * (STELE_ENV=threads or =io_uring in the process's environment forces one). NOMEM, IO. */
+ * (STELE_ENV=threads or =io_uring in the process's environment forces one; =io_uring,unregistered
+ * sets that option as well). NOMEM, IO. */
 STELE_MUST_USE enum stele_err stele_env_create(const struct stele_env_opts *opts,
 					       struct stele_env **out);
 STELE_MUST_USE enum stele_err stele_env_uring_create(const struct stele_env_opts *opts,
@@ -167,6 +174,18 @@ uint64_t stele_env_now(struct stele_env *env);  /* monotonic nanoseconds; thread
 int64_t stele_env_wall(struct stele_env *env);  /* unix seconds: a claim, never a reason to remove */
 void stele_env_random(struct stele_env *env, void *out, size_t len);
 uint64_t stele_env_random_u64(struct stele_env *env);
+/*
+ * Lends memory that many reads and writes of files will use: the env may tell the system of it ahead,
+ * and a transfer of one iovec that lies in it costs less processor time. It takes as much, from base on,
+ * as the system allows (RLIMIT_MEMLOCK), which may be nothing; nothing else changes. What is lent twice
+ * is taken back twice, or not at all before the env goes. Loop's thread, or before it runs.
+ */
+void stele_env_lend(struct stele_env *env, void *base, size_t len);
+/* Before the memory goes. No operation in it is under way. */
+void stele_env_take_back(struct stele_env *env, const void *base);
+/* For logs and benchmarks: "threads"; "io_uring, 32768 KiB of buffers registered"; "io_uring, buffers
+ * not registered (RLIMIT_MEMLOCK)". Loop's thread, or before it runs. */
+void stele_env_describe(struct stele_env *env, char out[STELE_ENV_TEXT]);
 /* Runs the loop until stele_env_stop. stop: thread any; also from a signal handler. */
 void stele_env_run(struct stele_env *env);
 void stele_env_stop(struct stele_env *env);

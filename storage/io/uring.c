@@ -7,7 +7,8 @@
  * slot and the slot's generation, so that it cannot be taken for another operation's. Operations
  * wait in two queues until the submission queue has room: those on sockets may sleep in the kernel
  * for long, so only those on disks count against the depth. Completions are all reaped first;
- * callbacks run afterwards, in stele_loop_turn.
+ * callbacks run afterwards, in stele_loop_turn. A transfer of one buffer that lies in lent memory names
+ * it by its number (lent.h); files are not registered, which gains nothing (bench/README.md).
  */
 #include <assert.h>
 #include <errno.h>
@@ -19,6 +20,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "storage/io/lent.h"
 #include "storage/io/loop.h"
 #include "storage/io/net.h"
 #include "storage/io/sys.h"
@@ -68,6 +70,7 @@ struct uring {
 	uint32_t slots_n;
 	uint32_t slots_cap;
 	struct slot *free_slots;
+	struct stele_lent lent;
 };
 
 static struct uring *uring_of(struct stele_env *env)
@@ -163,22 +166,36 @@ static void over(struct uring *u, struct slot *slot, int64_t result)
 
 /* From an operation to its submission */
 
-static void prep_transfer(struct io_uring_sqe *sqe, const struct stele_op *op)
+/* Of the first buffer, as much as one submission moves. */
+static unsigned first_len(const struct stele_op *op)
+{
+	return op->iov->iov_len < TRANSFER_MAX ? (unsigned)op->iov->iov_len : TRANSFER_MAX;
+}
+
+static void prep_read(struct uring *u, struct io_uring_sqe *sqe, const struct stele_op *op)
 {
 	uint64_t off = op->off + op->priv.done;
-	unsigned n = stele_sys_niov(op);
-	unsigned len = 0;
-	if (n == 1)
-		len = op->iov->iov_len < TRANSFER_MAX ? (unsigned)op->iov->iov_len : TRANSFER_MAX;
-	if (op->kind == STELE_OP_READV) {
-		if (n == 1)
-			io_uring_prep_read(sqe, op->fd, op->iov->iov_base, len, off);
-		else
-			io_uring_prep_readv(sqe, op->fd, op->iov, n, off);
-		return;
-	}
-	if (n == 1)
-		io_uring_prep_write(sqe, op->fd, op->iov->iov_base, len, off);
+	unsigned n = stele_sys_niov(op), len = first_len(op);
+	void *base = op->iov->iov_base;
+	int lent = n == 1 ? stele_lent_find(&u->lent, base, len) : -1;
+	if (lent >= 0)
+		io_uring_prep_read_fixed(sqe, op->fd, base, len, off, lent);
+	else if (n == 1)
+		io_uring_prep_read(sqe, op->fd, base, len, off);
+	else
+		io_uring_prep_readv(sqe, op->fd, op->iov, n, off);
+}
+
+static void prep_write(struct uring *u, struct io_uring_sqe *sqe, const struct stele_op *op)
+{
+	uint64_t off = op->off + op->priv.done;
+	unsigned n = stele_sys_niov(op), len = first_len(op);
+	void *base = op->iov->iov_base;
+	int lent = n == 1 ? stele_lent_find(&u->lent, base, len) : -1;
+	if (lent >= 0)
+		io_uring_prep_write_fixed(sqe, op->fd, base, len, off, lent);
+	else if (n == 1)
+		io_uring_prep_write(sqe, op->fd, base, len, off);
 	else
 		io_uring_prep_writev(sqe, op->fd, op->iov, n, off);
 	/* not a linked fsync: a short write would break the chain */
@@ -211,13 +228,15 @@ static void prep_sync(struct io_uring_sqe *sqe, const struct stele_op *op)
 	io_uring_prep_fsync(sqe, op->fd, is_dir ? 0 : IORING_FSYNC_DATASYNC);
 }
 
-static void prep(struct io_uring_sqe *sqe, struct slot *slot)
+static void prep(struct uring *u, struct io_uring_sqe *sqe, struct slot *slot)
 {
 	struct stele_op *op = slot->op;
 	switch (op->kind) {
 	case STELE_OP_READV:
+		prep_read(u, sqe, op);
+		break;
 	case STELE_OP_WRITEV:
-		prep_transfer(sqe, op);
+		prep_write(u, sqe, op);
 		break;
 	case STELE_OP_SYNC:
 		prep_sync(sqe, op);
@@ -255,7 +274,7 @@ static bool flush_queue(struct uring *u, struct stele_op_list *queue, bool disk)
 		slot->phase = PHASE_KERNEL;
 		if (disk)
 			u->disk_n++;
-		prep(sqe, slot);
+		prep(u, sqe, slot);
 	}
 	return true;
 }
@@ -561,9 +580,34 @@ static void run(struct stele_env *env)
 		wait_events(u, stele_loop_turn(&u->loop));
 }
 
+static bool on_thread(const struct uring *u)
+{
+	return !u->started || pthread_equal(u->thread, pthread_self());
+}
+
+static void lend(struct stele_env *env, void *base, size_t len)
+{
+	struct uring *u = uring_of(env);
+	assert(on_thread(u));
+	stele_lent_add(&u->lent, base, len);
+}
+
+static void take_back(struct stele_env *env, const void *base)
+{
+	struct uring *u = uring_of(env);
+	assert(on_thread(u));
+	stele_lent_remove(&u->lent, base);
+}
+
+static void describe(struct stele_env *env, char out[STELE_ENV_TEXT])
+{
+	stele_lent_describe(&uring_of(env)->lent, env->ops->name, out);
+}
+
 static void destroy(struct stele_env *env)
 {
 	struct uring *u = uring_of(env);
+	stele_lent_finish(&u->lent);
 	io_uring_queue_exit(&u->ring);
 	stele_loop_finish(&u->loop);
 	for (uint32_t i = 0; i < u->slots_n; i++)
@@ -584,6 +628,9 @@ static const struct stele_env_ops uring_ops = {
     .run = run,
     .stop = stele_loop_stop,
     .destroy = destroy,
+    .lend = lend,
+    .take_back = take_back,
+    .describe = describe,
 };
 
 /* A ring with the best flags that this kernel knows; 0 or a negative errno. */
@@ -633,6 +680,7 @@ enum stele_err stele_env_uring_create(const struct stele_env_opts *opts, struct 
 	err = stele_loop_init(&u->loop, &uring_ops, opts, returned);
 	if (err != STELE_OK)
 		goto err_ring;
+	stele_lent_init(&u->lent, &u->ring, !(opts && opts->unregistered));
 	*out = &u->loop.env;
 	return STELE_OK;
 err_ring:

@@ -8,6 +8,7 @@
 #include <criterion/parameterized.h>
 #include <errno.h>
 #include <linux/filter.h>
+#include <linux/io_uring.h>
 #include <linux/seccomp.h>
 #include <pthread.h>
 #include <semaphore.h>
@@ -15,11 +16,14 @@
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/mman.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/time.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "storage/io/env.h"
@@ -27,9 +31,11 @@
 
 #define MS 1000000ull
 
-enum { THREADS, IO_URING, SIMULATED };
+enum { THREADS, IO_URING, SIMULATED, UNREGISTERED };
 static int real[] = {THREADS, IO_URING};
 static int all[] = {THREADS, IO_URING, SIMULATED};
+static int lenders[] = {THREADS, IO_URING, SIMULATED, UNREGISTERED};
+static int rings[] = {IO_URING, UNREGISTERED};
 
 #define ENV_TEST(name, kinds)                                                                      \
 	ParameterizedTestParameters(env, name)                                                     \
@@ -48,15 +54,15 @@ static char dir[64];
 
 static void set_up(int which, uint32_t depth)
 {
-	struct stele_env_opts opts = {.depth = depth};
+	struct stele_env_opts opts = {.depth = depth, .unregistered = which == UNREGISTERED};
 	enum stele_err err = STELE_OK;
 	if (which == THREADS)
 		err = stele_env_threads_create(&opts, &env);
-	else if (which == IO_URING)
+	else if (which == IO_URING || which == UNREGISTERED)
 		err = stele_env_uring_create(&opts, &env);
 	else if (stele_sim_create(depth, &sim) == STELE_OK)
 		err = stele_sim_env(sim, "127.0.0.1", &env);
-	if (err != STELE_OK && which == IO_URING)
+	if (err != STELE_OK && which != THREADS && which != SIMULATED)
 		cr_skip_test("io_uring is refused here: %s", stele_detail());
 	cr_assert_eq(err, STELE_OK, "%s", stele_detail());
 	loop_thread = pthread_self();
@@ -1043,6 +1049,287 @@ ENV_TEST(randomness, all)
 	tear_down();
 }
 
+/* Lent memory */
+
+#define LENT (256 << 10)
+
+static uint8_t *map_at(void *at, size_t len)
+{
+	void *p = mmap(at, len, PROT_READ | PROT_WRITE,
+	               MAP_PRIVATE | MAP_ANONYMOUS | (at ? MAP_FIXED : 0), -1, 0);
+	cr_assert_neq(p, MAP_FAILED);
+	return p;
+}
+
+/* Byte i of a file that tells its places apart. */
+static uint8_t pattern(size_t i)
+{
+	return (uint8_t)(i ^ i >> 8 ^ i >> 16);
+}
+
+static bool has_pattern(const uint8_t *p, size_t len, size_t off)
+{
+	for (size_t i = 0; i < len; i++)
+		if (p[i] != pattern(off + i))
+			return false;
+	return true;
+}
+
+/* Reads len bytes of the file at off to `at`, among bytes that must stay as they are. */
+static void read_among(int fd, uint8_t *at, size_t len, size_t off)
+{
+	memset(at - 8, 0xee, len + 16);
+	struct probe r = transfer(STELE_OP_READV, fd, at, len, off);
+	cr_assert_eq(run_one(&r), (int64_t)len);
+	cr_assert(has_pattern(at, len, off), "%zu bytes at %zu", len, off);
+	for (size_t i = 1; i <= 8; i++)
+		cr_assert(at[-(long)i] == 0xee && at[len + i - 1] == 0xee);
+}
+
+/* Everything is read and written as ever, within lent memory, at its edges and outside. */
+ENV_TEST(lent_memory, lenders)
+{
+	set_up(*which, 0);
+	uint8_t *p = map_at(NULL, 3 * LENT), *mid = p + LENT;
+	stele_env_lend(env, mid, LENT);
+	int fd = open_file("f", STELE_OPEN_WRITE | STELE_OPEN_CREATE);
+	for (size_t i = 0; i < LENT; i++)
+		mid[i] = pattern(i);
+	struct probe w = transfer(STELE_OP_WRITEV, fd, mid, LENT, 0);
+	w.op.flags = STELE_WRITE_DSYNC;
+	cr_assert_eq(run_one(&w), LENT);
+	read_among(fd, p + 8, LENT - 16, 3);          /* outside */
+	read_among(fd, mid + 8, 5000, 77);            /* within */
+	read_among(fd, mid + LENT - 5000, 4992, 1);   /* up to near its end */
+	read_among(fd, mid + LENT - 5000, 5000, 123); /* up to its end */
+	read_among(fd, mid + LENT - 5000, 5001, 99);  /* over its end */
+	read_among(fd, mid - 1, 2, 1000);             /* over its beginning */
+	read_among(fd, mid + LENT, 4096, 31);         /* behind it */
+	struct probe v = {.op = {.kind = STELE_OP_READV, .fd = fd, .niov = 2, .off = 10},
+	                  .iov = {{mid + 100, 50}, {mid + 300, 70}}};
+	cr_assert_eq(run_one(&v), 120);
+	cr_assert(has_pattern(mid + 100, 50, 10) && has_pattern(mid + 300, 70, 60));
+	struct probe end = transfer(STELE_OP_READV, fd, mid, LENT, LENT - 10);
+	cr_assert_eq(run_one(&end), 10); /* the file ends */
+	cr_assert(has_pattern(mid, 10, LENT - 10));
+	stele_env_take_back(env, mid);
+	read_among(fd, mid + 8, 5000, 200);
+	close_now(fd);
+	munmap(p, 3 * LENT);
+	tear_down();
+}
+
+/* Registered pages are pinned: the kernel reaches them whatever the process may. */
+ENV_TEST(lent_memory_is_registered, rings)
+{
+	set_up(*which, 0);
+	bool registered = *which == IO_URING;
+	char text[STELE_ENV_TEXT];
+	uint8_t *p = map_at(NULL, 2 * LENT);
+	int fd = open_file("f", STELE_OPEN_WRITE | STELE_OPEN_CREATE);
+	for (size_t i = 0; i < LENT; i++)
+		p[i] = pattern(i);
+	cr_assert_eq(stele_file_pwrite(env, fd, p, LENT, 0, 0), STELE_OK);
+	stele_env_describe(env, text);
+	cr_assert_str_eq(text, registered ? "io_uring, buffers not registered (none lent)"
+	                                  : "io_uring, buffers not registered (as asked)");
+	stele_env_lend(env, p, LENT);
+	stele_env_lend(env, p, LENT);
+	stele_env_take_back(env, p); /* the first one still lends it */
+	stele_env_describe(env, text);
+	cr_assert_str_eq(text, registered ? "io_uring, 256 KiB of buffers registered"
+	                                  : "io_uring, buffers not registered (as asked)");
+	cr_assert_eq(mprotect(p, 2 * LENT, PROT_NONE), 0);
+	struct probe in = transfer(STELE_OP_READV, fd, p + 4096, LENT - 4096, 9);
+	struct probe over = transfer(STELE_OP_READV, fd, p + LENT - 4096, 8192, 0);
+	struct probe out = transfer(STELE_OP_WRITEV, fd, p, 4096, LENT);
+	cr_assert_eq(run_one(&in), registered ? LENT - 4096 : -EFAULT);
+	cr_assert_eq(run_one(&over), -EFAULT);
+	cr_assert_eq(run_one(&out), registered ? 4096 : -EFAULT);
+	struct probe two = {.op = {.kind = STELE_OP_READV, .fd = fd, .niov = 2},
+	                    .iov = {{p, 4096}, {p + 8192, 4096}}};
+	cr_assert_eq(run_one(&two), -EFAULT);
+	stele_env_take_back(env, p);
+	cr_assert_eq(run_one(&in), -EFAULT);
+	cr_assert_eq(mprotect(p, 2 * LENT, PROT_READ | PROT_WRITE), 0);
+	cr_assert(!registered || has_pattern(p + 4096, LENT - 4096 - 9, 9));
+	close_now(fd);
+	munmap(p, 2 * LENT);
+	tear_down();
+}
+
+/* Other pages at an address that was lent once are these pages, and may be lent in turn. */
+ENV_TEST(memory_that_was_lent_is_used_anew, lenders)
+{
+	set_up(*which, 0);
+	uint8_t *p = map_at(NULL, LENT);
+	int fd = open_file("f", STELE_OPEN_WRITE | STELE_OPEN_CREATE);
+	for (size_t i = 0; i < LENT; i++)
+		p[i] = pattern(i);
+	cr_assert_eq(stele_file_pwrite(env, fd, p, LENT, 0, 0), STELE_OK);
+	for (int turn = 0; turn < 40; turn++) { /* more often than there are places for it */
+		if (turn % 2)
+			stele_env_lend(env, p, LENT);
+		read_among(fd, p + 8, 10000, (size_t)turn);
+		stele_env_take_back(env, p);
+		munmap(p, LENT);
+		p = map_at(p, LENT);
+	}
+	for (uint8_t *q = p; q < p + 20 * 4096; q += 4096)
+		stele_env_lend(env, q, 4096); /* too small and too many */
+	read_among(fd, p + 8, 100000, 5);
+	close_now(fd);
+	munmap(p, LENT);
+	tear_down();
+}
+
+/* Runs body in a process of a user without privileges or other processes, under that RLIMIT_MEMLOCK. */
+static void as_user(size_t memlock, int (*body)(void))
+{
+	struct rlimit limit = {memlock, memlock};
+	pid_t pid = fork();
+	if (pid == 0) {
+		if (setrlimit(RLIMIT_MEMLOCK, &limit) != 0 ||
+		    (geteuid() == 0 && setuid(100000 + (uid_t)getpid()) != 0))
+			_exit(99);
+		_exit(body());
+	}
+	int status;
+	cr_assert_eq(waitpid(pid, &status, 0), pid);
+	cr_assert(WIFEXITED(status));
+	cr_assert_eq(WEXITSTATUS(status), 0, "line %d", WEXITSTATUS(status));
+}
+
+/* So that a child can say where it stopped. */
+#define CHECK(what)                                                                                \
+	do {                                                                                       \
+		if (!(what))                                                                       \
+			return __LINE__ % 250 + 1;                                                 \
+	} while (0)
+
+static void end_of_one(struct stele_op *op)
+{
+	stele_env_stop(op->ctx);
+}
+
+/* A file is written and read through e, in memory that was lent as far as it goes. */
+static int lend_and_use(struct stele_env *e, const char *expected)
+{
+	char name[] = "/tmp/stele-env-XXXXXX", text[STELE_ENV_TEXT];
+	uint8_t *p =
+	    mmap(NULL, 16 * LENT, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	int fd = mkstemp(name);
+	CHECK(p != MAP_FAILED && fd >= 0 && unlink(name) == 0);
+	stele_env_lend(e, p, 16 * LENT);
+	stele_env_describe(e, text);
+	CHECK(!expected || strcmp(text, expected) == 0);
+	for (size_t i = 0; i < 16 * LENT; i++)
+		p[i] = pattern(i);
+	for (int turn = 0; turn < 2; turn++) {
+		struct iovec iov = {p, 16 * LENT};
+		struct stele_op op = {.kind = turn ? STELE_OP_READV : STELE_OP_WRITEV,
+		                      .fd = fd,
+		                      .iov = &iov,
+		                      .niov = 1,
+		                      .cb = end_of_one,
+		                      .ctx = e};
+		stele_env_submit(e, &op);
+		stele_env_run(e);
+		CHECK(op.result == 16 * LENT);
+		for (size_t at = 0; at < 16 * LENT; at += LENT / 2) {
+			iov = (struct iovec){p + at, LENT / 2};
+			op.off = at;
+			op.iov = &iov;
+			op.niov = 1;
+			stele_env_submit(e, &op);
+			stele_env_run(e);
+			CHECK(op.result == LENT / 2);
+		}
+		CHECK(has_pattern(p, 16 * LENT, 0));
+		if (turn == 0)
+			memset(p, 0, 16 * LENT);
+	}
+	stele_env_take_back(e, p);
+	close(fd);
+	munmap(p, 16 * LENT);
+	return 0;
+}
+
+/* Nothing may be locked: kernels that count rings give none, and it works on threads. */
+static int without_any(void)
+{
+	struct stele_env *e;
+	unsetenv("STELE_ENV");
+	CHECK(stele_env_create(NULL, &e) == STELE_OK);
+	int r = lend_and_use(e, strcmp(e->ops->name, "threads") == 0
+	                            ? "threads"
+	                            : "io_uring, buffers not registered (RLIMIT_MEMLOCK)");
+	stele_env_destroy(e);
+	return r;
+}
+
+static int with_little(void)
+{
+	struct stele_env *e;
+	CHECK(stele_env_uring_create(NULL, &e) == STELE_OK);
+	int r = lend_and_use(e, "io_uring, buffers not registered (RLIMIT_MEMLOCK)");
+	stele_env_destroy(e);
+	return r;
+}
+
+/* A sixteenth of the limit is this process's, whichever of its rings asks for it. */
+static int with_some(void)
+{
+	struct stele_env *e, *other;
+	CHECK(stele_env_uring_create(NULL, &e) == STELE_OK);
+	CHECK(stele_env_uring_create(NULL, &other) == STELE_OK);
+	void *p = mmap(NULL, LENT, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	CHECK(p != MAP_FAILED);
+	stele_env_lend(other, p, LENT);
+	int r = lend_and_use(e, "io_uring, 256 KiB of buffers registered (RLIMIT_MEMLOCK)");
+	stele_env_destroy(other);
+	return r ? r : lend_and_use(e, "io_uring, 512 KiB of buffers registered (RLIMIT_MEMLOCK)");
+}
+
+/* A ring of somebody else's that holds that much; -1: the limit does not allow it. */
+static int hold(size_t len)
+{
+	struct io_uring_params params = {0};
+	void *p = mmap(NULL, len, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	struct iovec iov = {p, len};
+	int ring = (int)syscall(__NR_io_uring_setup, 1, &params);
+	if (ring < 0 || p == MAP_FAILED ||
+	    syscall(__NR_io_uring_register, ring, IORING_REGISTER_BUFFERS, &iov, 1) != 0)
+		return -1;
+	return ring;
+}
+
+/* Others have taken the rest: what is left is less than our share and more than a half of it. */
+static int beside_others(void)
+{
+	struct stele_env *e;
+	CHECK(stele_env_uring_create(NULL, &e) == STELE_OK);
+	int ring = hold(192u << 10);
+	CHECK(ring >= 0);
+	while (hold(16u << 10) >= 0) {
+	}
+	CHECK(syscall(__NR_io_uring_register, ring, IORING_UNREGISTER_BUFFERS, NULL, 0) == 0);
+	return lend_and_use(e, "io_uring, 128 KiB of buffers registered (RLIMIT_MEMLOCK)");
+}
+
+Test(env, a_limit_on_locked_memory)
+{
+#ifdef __SANITIZE_THREAD__
+	cr_skip_test("ThreadSanitizer allows a forked process no threads");
+#endif
+	set_up(IO_URING, 0); /* is there a ring at all? */
+	as_user(0, without_any);
+	as_user(256u << 10, with_little);
+	as_user(8u << 20, with_some);
+	as_user(4u << 20, beside_others);
+	tear_down();
+}
+
 /* As a container's default profile does it. */
 static void forbid_io_uring(void)
 {
@@ -1079,6 +1366,13 @@ Test(env, the_environment_chooses)
 	cr_assert_eq(stele_env_create(NULL, &e), STELE_OK);
 	cr_assert_str_eq(e->ops->name, "threads");
 	stele_env_destroy(e);
+	setenv("STELE_ENV", "io_uring,unregistered", 1);
+	if (stele_env_create(NULL, &e) == STELE_OK) {
+		char text[STELE_ENV_TEXT];
+		stele_env_describe(e, text);
+		cr_assert_str_eq(text, "io_uring, buffers not registered (as asked)");
+		stele_env_destroy(e);
+	}
 	setenv("STELE_ENV", "smoke signals", 1);
 	cr_assert_eq(stele_env_create(NULL, &e), STELE_ERR_USAGE);
 	unsetenv("STELE_ENV");
