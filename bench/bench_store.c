@@ -192,7 +192,9 @@ static void bench(const struct row *row, const char *where)
 
 static void print_head(const struct rig *r)
 {
-	printf("env %s, buffers and files not registered\n", r->env->ops->name);
+	char text[STELE_ENV_TEXT];
+	stele_env_describe(r->env, text);
+	printf("env %s\n", text);
 	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
 		struct rig_meta meta;
 		if (!rows[i].code || rows[i].kind != ROW_WRITE)

@@ -48,6 +48,9 @@ void rig_start(struct rig *r, const char *where, uint64_t extent_len)
 	running = r;
 	if (stele_env_create(NULL, &r->env) != STELE_OK)
 		rig_fail("event loop");
+	if (stele_buf_pool_create(RIG_DEPTH_MAX, &r->bufs) != STELE_OK)
+		rig_fail("buffers");
+	stele_buf_pool_lend(r->bufs, r->env);
 	r->opts = (struct stele_store_opts){
 	    .env = r->env, .kv = &stele_kv_leveldb, .dir = r->dir, .extent_len = extent_len};
 	if (stele_store_format(&r->opts, NULL) != STELE_OK)
@@ -95,6 +98,7 @@ void rig_end(struct rig *r)
 {
 	rig_close(r);
 	stele_env_destroy(r->env);
+	stele_buf_pool_destroy(r->bufs);
 	remove_tree(r->dir);
 	running = NULL;
 }
@@ -262,7 +266,7 @@ struct reader {
 	struct stele_prng *prng;
 	struct stele_store_read read;
 	struct iovec iov;
-	void *buf;
+	struct stele_buf *buf;
 };
 
 static void read_next(struct reader *x)
@@ -271,7 +275,7 @@ static void read_next(struct reader *x)
 	read->key = (struct stele_key){.kind = STELE_ENTRY_SHARD};
 	rig_id(stele_prng_below(x->prng, x->p->shards), &read->key.id);
 	read->first_cell = (uint32_t)stele_prng_below(x->prng, x->p->cells);
-	x->iov = (struct iovec){x->buf, STELE_CELL_LEN};
+	x->iov = (struct iovec){x->buf->data, STELE_CELL_LEN};
 	stele_store_read(x->load->r->store, read);
 }
 
@@ -297,8 +301,9 @@ struct rig_result rig_read(struct rig *r, const struct rig_reading *p)
 	stele_prng_init(&prng, p->seed);
 	for (uint32_t i = 0; i < p->depth; i++) {
 		struct reader *x = &reader[i];
-		*x = (struct reader){
-		    .load = &load, .p = p, .prng = &prng, .buf = rig_pages(STELE_CELL_LEN)};
+		*x = (struct reader){.load = &load, .p = p, .prng = &prng};
+		if (!stele_buf_take(r->bufs, 1, &x->buf))
+			rig_fail("buffers");
 		x->read = (struct stele_store_read){
 		    .cells = 1, .into = &x->iov, .ninto = 1, .cb = on_read, .ctx = x};
 	}
@@ -310,7 +315,7 @@ struct rig_result rig_read(struct rig *r, const struct rig_reading *p)
 	stele_env_run(r->env);
 	struct rig_result result = load_result(&load);
 	for (uint32_t i = 0; i < p->depth; i++)
-		free(reader[i].buf);
+		stele_buf_give(reader[i].buf);
 	return result;
 }
 

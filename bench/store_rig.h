@@ -6,12 +6,14 @@
 #ifndef BENCH_STORE_RIG_H
 #define BENCH_STORE_RIG_H
 
+#include "storage/io/buf.h"
 #include "storage/store.h"
 
 #define RIG_DEPTH_MAX 64u
 
 struct rig {
 	struct stele_env *env;
+	struct stele_buf_pool *bufs; /* what readers read into, lent to env as a node does it */
 	struct stele_store *store;
 	struct stele_store_opts opts;
 	char dir[3072];

@@ -19,6 +19,7 @@ struct stele_disk {
 	struct stele_disk_opts opts;
 	struct stele_loop_thread *thread; /* NULL: the store lives on the home loop */
 	struct stele_env *env;            /* the store's */
+	bool lent;                        /* the buffers, to it */
 
 	/* the home loop's */
 	uint32_t under_way;
@@ -444,6 +445,9 @@ static void open_there(struct stele_msg *msg)
 	struct stele_disk_open *o =
 	    (struct stele_disk_open *)((char *)msg - offsetof(struct stele_disk_open, msg));
 	struct stele_disk *d = o->disk;
+	if (d->opts.bufs && !d->lent)
+		stele_buf_pool_lend(d->opts.bufs, d->env);
+	d->lent = d->opts.bufs != NULL;
 	d->store = o->open(o, d->env);
 	if (d->store) {
 		stele_store_identity(d->store, &d->identity);
@@ -653,6 +657,8 @@ void stele_disk_destroy(struct stele_disk *d)
 			stele_store_close(d->store);
 		}
 	}
+	if (d->lent && !d->opts.own_loop) /* a loop of its own is gone */
+		stele_buf_pool_take_back(d->opts.bufs, d->env);
 	pthread_mutex_destroy(&d->lock);
 	pthread_cond_destroy(&d->over);
 	free(d);

@@ -11,6 +11,7 @@
 #ifndef NET_DISK_H
 #define NET_DISK_H
 
+#include "storage/io/buf.h"
 #include "storage/store.h"
 
 struct stele_disk;
@@ -19,6 +20,7 @@ struct stele_disk_opts {
 	struct stele_env *env; /* the home loop */
 	bool own_loop;
 	uint32_t workers;      /* of a loop of its own; 0: its default */
+	struct stele_buf_pool *bufs; /* lent to the store's loop, for reads into them; may be NULL */
 	void (*fenced)(void *ctx, const char *reason); /* on the home loop, once, before close's cb; may be NULL */
 	void *ctx;
 };

@@ -127,10 +127,12 @@ static enum stele_err open_parts(struct stele_node *node)
 	const struct stele_node_entry *me = stele_map_node(node->map, o->id);
 	if (!me)
 		return stele_fail(STELE_ERR_USAGE, "the cluster map has no node %u", o->id);
+	STELE_TRY(stele_buf_pool_create(o->bufs ? o->bufs : BUFS_DEFAULT, &node->bufs));
 	struct stele_slots_opts slots = {
 	    .env = o->env,
 	    .own_loops = o->own_loops,
 	    .workers = o->workers,
+	    .bufs = node->bufs,
 	    .kv = o->kv,
 	    .kv_world = o->kv_world,
 	    .cluster = node->map->cluster,
@@ -143,7 +145,6 @@ static enum stele_err open_parts(struct stele_node *node)
 	    .log_ctx = o->log_ctx,
 	};
 	STELE_TRY(stele_slots_open(&slots, &node->slots));
-	STELE_TRY(stele_buf_pool_create(o->bufs ? o->bufs : BUFS_DEFAULT, &node->bufs));
 	STELE_TRY(stele_peers_create(o->env, o->transport, node->map, &node->peers));
 	STELE_TRY(stele_recall_create(o->env, node->dir, o->id, o->log, o->log_ctx, &node->recall));
 	stele_peers_set_recall(node->peers, node->recall);

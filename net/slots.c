@@ -258,6 +258,7 @@ static enum stele_err open_begin(struct slot *slot, bool as_new,
 	struct stele_disk_opts opts = {.env = s->opts.env,
 	                               .own_loop = s->opts.own_loops && s->n > 1,
 	                               .workers = s->opts.workers,
+	                               .bufs = s->opts.bufs,
 	                               .fenced = disk_fenced,
 	                               .ctx = slot};
 	enum stele_err err = stele_disk_create(&opts, &slot->coming);

@@ -28,6 +28,7 @@ struct stele_slots_opts {
 	 * nobody to be kept from, and a small write costs a tenth to a third more processor time when it changes loops. */
 	bool own_loops;
 	uint32_t workers; /* of each such loop */
+	struct stele_buf_pool *bufs; /* as in disk.h */
 	const struct stele_kv_ops *kv;
 	void *kv_world;
 	struct stele_hash cluster;

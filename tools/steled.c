@@ -182,9 +182,10 @@ static void on_closed(void *ctx)
 
 static void serve(struct daemon *d)
 {
-	char line[160];
+	char line[160 + STELE_ENV_TEXT], text[STELE_ENV_TEXT];
+	stele_env_describe(d->env, text);
 	snprintf(line, sizeof(line), "node %u serves on %s (%s)", d->config.id,
-	         stele_node_addr(d->node), d->env->ops->name);
+	         stele_node_addr(d->node), text);
 	catch_signals(d->env);
 	say(NULL, line);
 	write_ready(d);

@@ -1,4 +1,4 @@
-/* Pooled page-aligned buffers. Memory, once taken, is kept until the pool goes. */
+/* Pooled page-aligned buffers, in one piece of memory. */
 #include "storage/io/buf.h"
 
 #include <assert.h>
@@ -6,22 +6,37 @@
 #include <sys/mman.h>
 
 #define HUGE_PAGE ((size_t)2 << 20)
+#define LENT      32u /* buffers: as many reads as a disk is likely to have under way */
 
 struct stele_buf_pool {
 	uint32_t max;
-	uint32_t made;
 	uint32_t idle_n;
-	struct stele_buf *idle;
+	uint8_t *memory;
+	bool *idle; /* by number */
 	struct stele_buf bufs[];
 };
 
 enum stele_err stele_buf_pool_create(uint32_t max, struct stele_buf_pool **out)
 {
 	assert(max > 0);
-	struct stele_buf_pool *pool = calloc(1, sizeof(*pool) + max * sizeof(pool->bufs[0]));
-	if (!pool)
+	size_t len =
+	    sizeof(struct stele_buf_pool) + max * (sizeof(struct stele_buf) + sizeof(bool));
+	struct stele_buf_pool *pool = calloc(1, len);
+	void *memory = mmap(NULL, (size_t)max * STELE_BUF_LEN, PROT_READ | PROT_WRITE,
+	                    MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	if (!pool || memory == MAP_FAILED) {
+		if (memory != MAP_FAILED)
+			munmap(memory, (size_t)max * STELE_BUF_LEN);
+		free(pool);
 		return stele_fail(STELE_ERR_NOMEM, "buffer pool: out of memory");
-	pool->max = max;
+	}
+	pool->max = pool->idle_n = max;
+	pool->memory = memory;
+	pool->idle = (bool *)&pool->bufs[max];
+	for (uint32_t i = 0; i < max; i++) {
+		pool->bufs[i] = (struct stele_buf){pool->memory + (size_t)i * STELE_BUF_LEN, pool};
+		pool->idle[i] = true;
+	}
 	*out = pool;
 	return STELE_OK;
 }
@@ -30,43 +45,23 @@ void stele_buf_pool_destroy(struct stele_buf_pool *pool)
 {
 	if (!pool)
 		return;
-	assert(pool->idle_n == pool->made);
-	for (uint32_t i = 0; i < pool->made; i++)
-		munmap(pool->bufs[i].data, STELE_BUF_LEN);
+	assert(pool->idle_n == pool->max);
+	munmap(pool->memory, (size_t)pool->max * STELE_BUF_LEN);
 	free(pool);
 }
 
-/* One more idle buffer; false when there is no memory. */
-static bool grow(struct stele_buf_pool *pool)
-{
-	void *data =
-	    mmap(NULL, STELE_BUF_LEN, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-	if (data == MAP_FAILED)
-		return false;
-	struct stele_buf *buf = &pool->bufs[pool->made++];
-	buf->data = data;
-	buf->pool = pool;
-	buf->next = pool->idle;
-	pool->idle = buf;
-	pool->idle_n++;
-	return true;
-}
-
+/* The lowest ones first: they are lent, and the others' memory is perhaps never used. */
 bool stele_buf_take(struct stele_buf_pool *pool, uint32_t n, struct stele_buf **out)
 {
-	if (n > stele_buf_pool_free(pool))
+	if (n > pool->idle_n)
 		return false;
-	while (pool->idle_n < n) {
-		if (!grow(pool))
-			return false;
-	}
+	const bool *at = pool->idle;
 	for (uint32_t i = 0; i < n; i++) {
-		struct stele_buf *buf = pool->idle;
-		pool->idle = buf->next;
-		pool->idle_n--;
-		buf->next = NULL;
-		out[i] = buf;
+		at = memchr(at, true, (size_t)(pool->idle + pool->max - at));
+		pool->idle[at - pool->idle] = false;
+		out[i] = &pool->bufs[at - pool->idle];
 	}
+	pool->idle_n -= n;
 	return true;
 }
 
@@ -75,15 +70,25 @@ void stele_buf_give(struct stele_buf *buf)
 	if (!buf)
 		return;
 	struct stele_buf_pool *pool = buf->pool;
-	assert(pool->idle_n < pool->made);
-	buf->next = pool->idle;
-	pool->idle = buf;
+	assert(!pool->idle[buf - pool->bufs]);
+	pool->idle[buf - pool->bufs] = true;
 	pool->idle_n++;
 }
 
 uint32_t stele_buf_pool_free(const struct stele_buf_pool *pool)
 {
-	return pool->max - pool->made + pool->idle_n;
+	return pool->idle_n;
+}
+
+void stele_buf_pool_lend(struct stele_buf_pool *pool, struct stele_env *env)
+{
+	uint32_t n = pool->max < LENT ? pool->max : LENT;
+	stele_env_lend(env, pool->memory, (size_t)n * STELE_BUF_LEN);
+}
+
+void stele_buf_pool_take_back(struct stele_buf_pool *pool, struct stele_env *env)
+{
+	stele_env_take_back(env, pool->memory);
 }
 
 void *stele_large_alloc(size_t len)

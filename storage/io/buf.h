@@ -17,10 +17,9 @@ struct stele_buf_pool;
 struct stele_buf {
 	uint8_t *data; /* STELE_BUF_LEN bytes, page-aligned */
 	struct stele_buf_pool *pool;
-	struct stele_buf *next;
 };
 
-/* At most `max` buffers ever; memory is taken as needed and kept. NOMEM. */
+/* `max` buffers; each one's memory is taken when it is first used, and kept. NOMEM. */
 STELE_MUST_USE enum stele_err stele_buf_pool_create(uint32_t max, struct stele_buf_pool **out);
 /* Every buffer must be back (assert). Accepts NULL. */
 void stele_buf_pool_destroy(struct stele_buf_pool *pool);
@@ -29,6 +28,10 @@ void stele_buf_pool_destroy(struct stele_buf_pool *pool);
 bool stele_buf_take(struct stele_buf_pool *pool, uint32_t n, struct stele_buf **out);
 void stele_buf_give(struct stele_buf *buf); /* accepts NULL */
 uint32_t stele_buf_pool_free(const struct stele_buf_pool *pool);
+/* Lends (env.h) the buffers that are handed out first, on env's thread; this may be another than the
+ * pool's. Take them back as stele_env_take_back says, or have the env go before the pool. */
+void stele_buf_pool_lend(struct stele_buf_pool *pool, struct stele_env *env);
+void stele_buf_pool_take_back(struct stele_buf_pool *pool, struct stele_env *env);
 
 /* Memory for large reads into one place: on huge pages where the system has them (O_DIRECT pins them one by
  * one, and with pages of 4 KiB that costs as much as a CRC). NULL when there is none; release with free.
