@@ -4,9 +4,9 @@
  * fio and of the store, the ratio's least, median and most, the goal, and the store's processor time
  * per operation (the whole process, workers included).
  *
- * A turn of writing has a store of its own, and all it writes lies within one extent, the second, which the store has made and
- * filled ahead of its use, as it does from the first half of an extent on. fio overwrites a file that was written before,
- * in order, or reads the very extents that the store reads.
+ * A turn of writing has a store of its own, and all it writes lies within one extent, the second, which the store has made
+ * ahead and filled in a pause; on "new space" it writes on and on into what nobody has written before. fio overwrites a file that
+ * was written before, in order, or reads the very extents that the store reads.
  *
  *   bench_store [--turns N] [--ms N] [--mib N] [--row PART] DIR
  *   bench_store --index N DIR      a store of N tiny shards: what its index costs
@@ -38,6 +38,7 @@ struct row {
 	const char *fio;  /* its half of the row */
 	double goal;      /* least ratio; 0: stated, no goal */
 	uint64_t shards;  /* ROW_READ: of so many; 0: as many as fit --mib */
+	bool fresh;       /* ROW_WRITE: new space */
 };
 
 static const struct row rows[] = {
@@ -45,6 +46,12 @@ static const struct row rows[] = {
      "--rw=write --bs=1m --sync=dsync --ioengine=io_uring --iodepth=16", 0.90},
     {"append 64 KiB shards, 16 in flight", ROW_WRITE, "rs-4-2", 64 << 10, 16,
      "--rw=write --bs=64k --sync=dsync --ioengine=io_uring --iodepth=16", 0.90},
+    {"append 64 KiB shards, 4 in flight", ROW_WRITE, "rs-4-2", 64 << 10, 4,
+     "--rw=write --bs=64k --sync=dsync --ioengine=io_uring --iodepth=4", 0},
+    {"append 1 MiB shards, 16 in flight, new space", ROW_WRITE, "rs-4-2", 1 << 20, 16,
+     "--rw=write --bs=1m --sync=dsync --ioengine=io_uring --iodepth=16", .fresh = true},
+    {"append 64 KiB shards, 16 in flight, new space", ROW_WRITE, "rs-4-2", 64 << 10, 16,
+     "--rw=write --bs=64k --sync=dsync --ioengine=io_uring --iodepth=16", .fresh = true},
     {"append 4 KiB shards, 64 writers", ROW_WRITE, "rep-3", 4 << 10, 64,
      "--rw=write --bs=4k --fdatasync=1 --ioengine=psync", 5.0},
     {"append 4 KiB records, 64 writers", ROW_WRITE, NULL, 4 << 10, 64,
@@ -98,7 +105,8 @@ static struct rig_result write_turn(const struct row *row, const char *where)
 		rig_meta_make(&meta, row->code, row->len);
 	rig_start(&r, where, EXTENT_LEN);
 	rig_open(&r);
-	rig_to_next_extent(&r);
+	if (!row->fresh)
+		rig_to_next_extent(&r);
 	struct rig_writing w = {
 	    .len = row->len, .depth = row->depth, .record = !row->code, .meta = &meta};
 	w.count = WARM;
@@ -107,7 +115,7 @@ static struct rig_result write_turn(const struct row *row, const char *where)
 	w.first = WARM;
 	w.count = 0;
 	w.ns = turn_ms * 1000000ull;
-	if (row->len >= STELE_CELL_LEN)
+	if (row->len >= STELE_CELL_LEN && !row->fresh)
 		w.count = ((uint64_t)mib << 20) / row->len;
 	struct rig_result result = rig_write(&r, &w);
 	rig_end(&r);

@@ -68,20 +68,44 @@ static void on_pause(struct stele_op *op)
 	stele_env_stop(((struct rig *)op->ctx)->env);
 }
 
+static void wait_a_moment(struct rig *r)
+{
+	struct stele_op op = {.kind = STELE_OP_TIMER,
+	                      .off = stele_env_now(r->env) + SETTLE_NS,
+	                      .cb = on_pause,
+	                      .ctx = r};
+	stele_env_submit(r->env, &op);
+	stele_env_run(r->env);
+}
+
 void rig_settle(struct rig *r)
 {
-	while (r->store && stele_store_busy(r->store)) {
-		struct stele_op op = {.kind = STELE_OP_TIMER,
-		                      .off = stele_env_now(r->env) + SETTLE_NS,
-		                      .cb = on_pause,
-		                      .ctx = r};
-		stele_env_submit(r->env, &op);
-		stele_env_run(r->env);
-	}
+	while (r->store && stele_store_busy(r->store))
+		wait_a_moment(r);
+}
+
+/* Its housekeeping, as a node has it: it fills the next extent. */
+static void on_reclaimed(struct stele_store_reclaim *reclaim)
+{
+	struct rig *r = reclaim->ctx;
+	if (reclaim->err != STELE_ERR_CANCELLED)
+		rig_fail("reclaim");
+	r->reclaiming = false;
+}
+
+static void start_reclaim(struct rig *r)
+{
+	r->reclaim = (struct stele_store_reclaim){.cb = on_reclaimed, .ctx = r};
+	r->reclaiming = true;
+	stele_store_reclaim(r->store, &r->reclaim);
 }
 
 void rig_close(struct rig *r)
 {
+	if (r->reclaiming)
+		stele_store_reclaim_cancel(r->store);
+	while (r->reclaiming)
+		wait_a_moment(r);
 	rig_settle(r);
 	stele_store_close(r->store);
 	r->store = NULL;
@@ -326,10 +350,15 @@ void rig_to_next_extent(struct rig *r)
 	struct rig_writing w = {.len = 4 << 20, .depth = 4, .count = 4, .meta = &meta};
 	rig_meta_make(&meta, "rs-4-2", w.len);
 	w.first = 1ull << 40;
+	start_reclaim(r);
 	do {
+		stele_store_status(r->store, &st);
+		if (st.filled > 0 && st.filled < r->opts.extent_len) {
+			wait_a_moment(r);
+			continue;
+		}
 		(void)rig_write(r, &w);
 		w.first += w.count;
-		stele_store_status(r->store, &st);
 	} while (st.extents < 2);
 	rig_settle(r);
 	free(meta.bytes);

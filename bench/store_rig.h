@@ -17,6 +17,8 @@ struct rig {
 	struct stele_store *store;
 	struct stele_store_opts opts;
 	char dir[3072];
+	struct stele_store_reclaim reclaim;
+	bool reclaiming;
 };
 
 _Noreturn void rig_fail(const char *what); /* with the thread's detail; removes the directory */
@@ -63,7 +65,8 @@ struct rig_result {
 struct rig_result rig_write(struct rig *r, const struct rig_writing *w);
 
 /* `depth` readers of one random cell each of the shards 0 ... shards-1. */
-/* Writes 4 MiB shards into a new store until its second extent has begun, which was made and filled ahead. */
+/* Writes 4 MiB shards into a new store until its second extent has begun, which was made ahead, and filled
+ * in a pause. Reclaim runs from then on. */
 void rig_to_next_extent(struct rig *r);
 
 struct rig_reading {

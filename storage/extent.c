@@ -114,55 +114,54 @@ enum stele_err stele_extent_write_head(const struct stele_volume *v, struct stel
 
 static void init(struct stele_extent *x, uint32_t id, int fd)
 {
-	*x = (struct stele_extent){.id = id, .fd = fd, .end = STELE_PAGE};
+	*x = (struct stele_extent){.id = id, .fd = fd, .end = STELE_PAGE, .filled = STELE_PAGE};
 }
 
-/* Zeros from page 1 on, in the order in which batches will come. */
-static enum stele_err fill_pages(const struct stele_volume *v, const struct stele_extent *x,
-                                 const bool *stop)
+static enum stele_err sync_file(const struct stele_volume *v, const struct stele_extent *x)
+{
+	struct stele_op op = {.kind = STELE_OP_SYNC, .fd = x->fd};
+	int64_t r = stele_env_call(v->env, &op);
+	return r < 0 ? stele_fail_errno((int)-r, "extent %08x: sync", x->id) : STELE_OK;
+}
+
+enum stele_err stele_extent_fill(const struct stele_volume *v, struct stele_extent *x, uint64_t len)
 {
 	uint8_t *zeros = stele_pages_alloc(FILL_STEP);
 	if (!zeros)
 		return stele_fail(STELE_ERR_NOMEM, "extent: out of memory");
 	memset(zeros, 0, FILL_STEP);
 	enum stele_err err = STELE_OK;
-	for (uint64_t off = STELE_PAGE; !err && off < v->extent_len; off += FILL_STEP) {
-		if (stop && __atomic_load_n(stop, __ATOMIC_RELAXED))
-			break;
-		uint64_t len = v->extent_len - off < FILL_STEP ? v->extent_len - off : FILL_STEP;
-		err = stele_file_pwrite(v->env, x->fd, zeros, len, off, 0);
+	uint64_t end = len < v->extent_len - x->filled ? x->filled + len : v->extent_len;
+	while (!err && x->filled < end) {
+		uint64_t n = end - x->filled < FILL_STEP ? end - x->filled : FILL_STEP;
+		err = stele_file_pwrite(v->env, x->fd, zeros, n, x->filled, 0);
+		x->filled += n;
 	}
 	free(zeros);
-	return err;
+	return err ? err : sync_file(v, x);
 }
 
-static enum stele_err allocate(const struct stele_volume *v, struct stele_extent *x, bool fill,
-                               const bool *stop)
+static enum stele_err allocate(const struct stele_volume *v, struct stele_extent *x)
 {
 	struct stele_op op = {.kind = STELE_OP_FALLOC, .fd = x->fd, .len = v->extent_len};
 	int64_t r = stele_env_call(v->env, &op);
 	if (r < 0)
 		return stele_fail_errno((int)-r, "extent %08x: allocate %llu bytes", x->id,
 		                        (unsigned long long)v->extent_len);
-	if (fill)
-		STELE_TRY(fill_pages(v, x, stop));
 	STELE_TRY(stele_extent_write_head(v, x, 0));
-	op = (struct stele_op){.kind = STELE_OP_SYNC, .fd = x->fd};
-	r = stele_env_call(v->env, &op);
-	if (r < 0)
-		return stele_fail_errno((int)-r, "extent %08x: sync", x->id);
+	STELE_TRY(sync_file(v, x));
 	return stele_file_sync_dir(v->env, v->dir);
 }
 
-enum stele_err stele_extent_create(const struct stele_volume *v, uint32_t id, bool fill,
-                                   const bool *stop, struct stele_extent *out)
+enum stele_err stele_extent_create(const struct stele_volume *v, uint32_t id,
+                                   struct stele_extent *out)
 {
 	int fd = -1;
 	STELE_TRY(open_file(v, id, STELE_OPEN_CREATE | STELE_OPEN_EXCL, &fd));
 	struct stele_extent x;
 	init(&x, id, fd);
 	x.cycle = 1;
-	enum stele_err err = allocate(v, &x, fill, stop);
+	enum stele_err err = allocate(v, &x);
 	if (err) {
 		char path[STELE_PATH_MAX], why[STELE_DETAIL_MAX];
 		stele_detail_copy(why);

@@ -44,6 +44,7 @@ struct stele_extent {
 	uint32_t flying; /* batches on their way into it */
 	uint64_t landed; /* the end of what is durable and in the index */
 	bool retired;    /* another extent is open now: to be sealed when flying is 0 */
+	uint64_t filled; /* what of it was written before it was begun the first time (stele_extent_fill) */
 	bool reserve;    /* the file system is full but for it: only for tombstones and copies (N8) */
 	uint64_t spared_until_ns; /* reclaim could not empty it, and leaves it alone until then */
 };
@@ -58,13 +59,14 @@ const char *stele_extent_path(const struct stele_volume *v, uint32_t id, char *o
 /* True and the number when a file's name is an extent's. */
 bool stele_extent_name(const char *name, uint32_t *id);
 
-/* A new file, its space allocated, with a header that says it holds nothing; durable. With `fill` its
- * pages are written too, so that batches overwrite them: a durable write into space that was never
- * written runs at 0.6 of an overwrite, or less (N5). Filling ends early, and is no failure, once
- * *stop is set (atomically, by any thread; NULL: never). FULL, IO. */
+/* A new file, its space allocated, with a header that says it holds nothing; durable. FULL, IO. */
 STELE_MUST_USE enum stele_err stele_extent_create(const struct stele_volume *v, uint32_t id,
-                                                  bool fill, const bool *stop,
                                                   struct stele_extent *out);
+/* Writes zeros to the next len bytes (or up to the end) of an extent that holds nothing and was never
+ * written, so that batches overwrite them: a durable write into space that was never written runs at 0.6 of
+ * an overwrite (N5). filled says how far it came; durable. Blocks. NOMEM, IO. */
+STELE_MUST_USE enum stele_err stele_extent_fill(const struct stele_volume *v,
+                                                struct stele_extent *x, uint64_t len);
 /* Makes an extent that holds nothing any more PREPARED for its next cycle; durable. Whatever lies in it
  * counts for nothing from then on: everything that must not be lost is elsewhere, durably, before. */
 STELE_MUST_USE enum stele_err stele_extent_recycle(const struct stele_volume *v,

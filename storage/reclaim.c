@@ -14,6 +14,9 @@
  *
  * An extent is begun anew only when its counter says that nothing in it is alive, and then the index of every item.
  *
+ * With nothing to empty, and while nobody writes, it fills the next extent with zeros, in small parts, so that a burst of
+ * writes finds space that was written before. While somebody writes that would only take the disk from them.
+ *
  * What does not check is not copied: rot would be given a fresh CRC. The extent is left alone for a while, until
  * repair has put a good copy elsewhere. So is one whose items do not account for all that is alive in it.
  */
@@ -34,6 +37,8 @@
 #define SPARE_NS       UINT64_C(30000000000) /* an extent that could not be emptied is left alone */
 #define LOOK_AGAIN_NS  UINT64_C(10000000000)
 #define BUSY_NS        UINT64_C(20000000)
+#define QUIET_NS       UINT64_C(20000000) /* without a write, until the next extent is filled */
+#define FILL_BYTES     (8u << 20) /* at a time: a write that comes meanwhile waits for no more */
 
 struct candidate {
 	uint32_t id;
@@ -56,6 +61,8 @@ struct stele_reclaim_run {
 	struct stele_op op;
 	bool cancelled;
 	bool idle, kicked; /* the timer runs; somebody asks for another look */
+	uint64_t look_ns;  /* when the next look is due */
+	uint64_t seen_lsn; /* next_lsn when the timer was set */
 	bool pausing;
 	enum stele_err err;
 	char detail[STELE_DETAIL_MAX];
@@ -85,6 +92,7 @@ struct stele_reclaim_run {
 };
 
 static void choose(struct stele_reclaim_run *c);
+static void wait_for_more(struct stele_reclaim_run *c);
 static void step(struct stele_reclaim_run *c);
 
 static void submit_work(struct stele_reclaim_run *c, void (*work)(struct stele_op *op),
@@ -160,22 +168,58 @@ static bool ended(struct stele_reclaim_run *c, const struct stele_op *op)
 	return true;
 }
 
+/* ---- nothing to empty ---- */
+
+static void fill_work(struct stele_op *op)
+{
+	struct stele_reclaim_run *c = op->ctx;
+	note(c, stele_extent_fill(&c->s->vol, &c->x, FILL_BYTES));
+}
+
+static void filled(struct stele_op *op)
+{
+	struct stele_reclaim_run *c = op->ctx;
+	struct stele_store *s = c->s;
+	s->filling->filled = c->x.filled;
+	s->filling = NULL;
+	leave_extent(c);
+	if (op->result >= 0 && c->err && c->err != STELE_ERR_NOMEM)
+		stele_store_fence(s, "%.*s", (int)(STELE_DETAIL_MAX - 1), c->detail);
+	stele_store_pump(s);
+	if (!ended(c, op))
+		wait_for_more(c);
+}
+
 static void woken(struct stele_op *op)
 {
 	struct stele_reclaim_run *c = op->ctx;
-	bool kicked = c->kicked;
+	struct stele_store *s = c->s;
+	struct stele_extent *x = stele_store_unfilled(s);
+	bool kicked = c->kicked, quiet = s->writes == 0 && s->next_lsn == c->seen_lsn;
 	c->idle = c->r->idle = false;
 	c->kicked = false;
-	if (c->cancelled || (op->result < 0 && !kicked))
+	if (c->cancelled || (op->result < 0 && !kicked)) {
 		end(c, stele_fail(STELE_ERR_CANCELLED, "reclaim: cancelled"));
-	else
+	} else if (kicked || s->fenced || stele_env_now(s->env) >= c->look_ns) {
 		choose(c);
+	} else if (x && quiet) {
+		s->filling = x;
+		c->x = *x;
+		submit_work(c, fill_work, filled);
+	} else {
+		wait_for_more(c);
+	}
 }
 
+/* Until the next look, or until nobody has written for a moment. */
 static void wait_for_more(struct stele_reclaim_run *c)
 {
+	uint64_t now = stele_env_now(c->s->env), at = c->look_ns;
+	if (stele_store_unfilled(c->s) && now + QUIET_NS < at)
+		at = now + QUIET_NS;
+	c->seen_lsn = c->s->next_lsn;
 	c->idle = c->r->idle = true;
-	submit_timer(c, stele_env_now(c->s->env) + LOOK_AGAIN_NS, woken);
+	submit_timer(c, at, woken);
 }
 
 void stele_reclaim_kick(struct stele_store *s)
@@ -273,6 +317,7 @@ static void chosen(struct stele_op *op)
 	if (ended(c, op))
 		return;
 	if (!c->x.id) {
+		c->look_ns = stele_env_now(c->s->env) + LOOK_AGAIN_NS;
 		wait_for_more(c);
 		return;
 	}

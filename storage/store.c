@@ -214,9 +214,7 @@ void stele_store_close(struct stele_store *s)
 {
 	if (!s)
 		return;
-	assert(s->writes == 0 && s->reads == 0 && !s->later_due && !s->scrub &&
-	       !s->reclaim);
-	__atomic_store_n(&s->closing, true, __ATOMIC_RELAXED);
+	assert(s->writes == 0 && s->reads == 0 && !s->later_due && !s->scrub && !s->reclaim);
 	end_jobs(s);
 	close_cleanly(s);
 	destroy(s);
@@ -501,6 +499,9 @@ void stele_store_status(struct stele_store *s, struct stele_store_status *out)
 	    .records = s->counts.records,
 	    .marks = s->counts.marks,
 	    .bad = s->counts.bad,
+	    .filled = !s->spare                 ? 0
+	              : stele_store_unfilled(s) ? s->spare->filled
+	                                        : s->vol.extent_len,
 	    .full = s->full,
 	    .fenced = s->fenced,
 	    .uptime_ns = stele_env_now(s->env) - s->opened_ns,

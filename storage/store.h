@@ -221,7 +221,8 @@ void stele_store_digest(struct stele_store *store, struct stele_store_digest *d)
 /* One scrub pass (N9): every live entry's CRCs and padding, in the order in which they lie on the disk; deep:
  * every cell's SHA-256 against its row, rows against the descriptor, the texts of records and marks too.
  * Throttled to bytes_per_s (0: none); gives way to reads and writes in any case.
- * Only one at a time: BUSY. Progress may be read at any time from the request, on any thread: of the
+ * Only one at a time: BUSY.
+ * With nothing to do it fills the next extent with zeros while nobody writes (status.filled). Progress may be read at any time from the request, on any thread: of the
  * bytes and entries gone through by this pass. A victim whose kind is STELE_ENTRY_FOOTER is damage outside any live entry,
  * named in why: nothing is lost by it.
  * resume: goes on where the last one of this kind (deep or not) with `resume` was when it was cancelled or the
@@ -278,6 +279,7 @@ struct stele_store_status {
 	uint64_t shards, refs, records, marks;
 	uint64_t bad;                  /* known victims still there */
 	uint64_t extents, extents_free;
+	uint64_t filled;               /* bytes of the next extent that were written ahead; 0: there is none yet */
 	bool full;
 	bool fenced;
 	char fence_reason[STELE_DETAIL_MAX];

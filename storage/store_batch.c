@@ -5,8 +5,8 @@
  *     -> apply (a worker: the index) -> callbacks
  *
  * A lone writer does not wait: with nothing in flight a batch goes at once. While one is in flight, writes
- * gather; a batch of GATHER_BYTES goes all the same, so that large appends overlap, and while a few are
- * in flight, which keeps the disk at work, only one of GATHER_MORE does. Cells go to the
+ * gather until they are a third of all that is under way, or GATHER_BYTES: a few batches of equal size then
+ * take turns, whoever writes and however much, and large appends overlap. Cells go to the
  * disk from the caller's memory; only headers and metas, and a shard's last partial page, are copied.
  *
  * The first failed write fences the disk: later batches are not acknowledged even if they landed.
@@ -20,9 +20,8 @@
 #include "storage/base/crc.h"
 
 #define FLIGHT_MAX     16u         /* batches being written */
-#define GATHER_BYTES   (64u << 10) /* a batch of this size does not wait for the one in flight */
-#define FLIGHT_FEW     4u
-#define GATHER_MORE    (256u << 10) /* nor one of this size for FLIGHT_FEW */
+#define GATHER_BYTES   (512u << 10) /* a batch of this size does not wait for those in flight */
+#define GATHER_PART    3u           /* nor one of this part of what is under way */
 #define BATCH_DATA_MAX (4u << 20)   /* nothing is added beyond; one write alone may be larger */
 #define BATCH_META_MAX (4u << 20)
 #define BATCH_ENTRIES  1024u
@@ -493,9 +492,11 @@ static void pump(struct stele_store *s)
 {
 	while (s->formed_head && !s->fenced && s->in_flight < FLIGHT_MAX) {
 		struct stele_batch *b = s->formed_head;
-		uint64_t enough = s->in_flight < FLIGHT_FEW ? GATHER_BYTES : GATHER_MORE;
+		uint64_t enough = s->write_bytes / GATHER_PART;
+		if (enough > GATHER_BYTES)
+			enough = GATHER_BYTES;
 		if (s->in_flight && !b->next && b->data_len + b->meta_pos < enough)
-			return; /* goes on growing until the one in flight is through */
+			return; /* goes on growing until one in flight is through */
 		if (s->full && b->use == STELE_ROOM_WRITE) {
 			refuse_batch(b);
 			continue;

@@ -50,7 +50,7 @@ struct stele_store_job {
 	char detail[STELE_DETAIL_MAX];
 	struct stele_extent extent; /* of prepare and seal */
 	enum stele_room_use use;    /* of prepare */
-	bool fill;
+	bool ahead; /* nobody waits for it */
 	struct stele_extent *target;
 	struct stele_item_at at; /* of mark bad */
 	struct stele_index_counts counts;
@@ -102,10 +102,10 @@ struct stele_store {
 	uint32_t files, prepared;   /* of all; of those that hold nothing */
 	struct stele_extent *open;  /* where batches go; NULL: none yet */
 	struct stele_extent *spare; /* prepared, and not the reserve; NULL: none */
+	struct stele_extent *filling; /* reclaim writes zeros to it: it cannot be begun */
 	bool preparing;
 	bool full;          /* refuses all but what uses the reserve */
 	bool reserve_spent; /* and that too */
-	bool closing;       /* atomic: workers end early */
 	uint64_t full_since_ns;
 	uint64_t ahead_failed_ns; /* an extent could not be made ahead of its use; 0: never */
 
@@ -198,6 +198,8 @@ void stele_store_index_failed(struct stele_store *s, enum stele_err err);
 STELE_MUST_USE enum stele_err stele_store_room(struct stele_store *s, uint64_t len,
                                                uint64_t entries, enum stele_room_use use,
                                                uint64_t lsn, struct stele_extent **begun);
+/* The next extent, while it holds space that was never written; NULL: it does not. */
+struct stele_extent *stele_store_unfilled(const struct stele_store *s);
 /* An extent's file holds nothing now: it may be written again. cycle: its new one. */
 void stele_store_recycled(struct stele_store *s, struct stele_extent *x, uint32_t cycle);
 /* After recovery: of a file system that is full the reserve is what is left. Blocks. */

@@ -37,8 +37,7 @@ static void prepare_work(struct stele_store *s, struct stele_store_job *job)
 		}
 		reserve = st.disk_free < 2 * s->vol.extent_len + DISK_MARGIN;
 	}
-	job->err =
-	    stele_extent_create(&s->vol, job->at.extent, job->fill, &s->closing, &job->extent);
+	job->err = stele_extent_create(&s->vol, job->at.extent, &job->extent);
 	job->extent.reserve = !job->err && reserve;
 }
 
@@ -47,7 +46,7 @@ static void prepare_done(struct stele_store *s, struct stele_store_job *job, boo
 	s->preparing = false;
 	if (!ran) {
 		stele_store_fence(s, "closing down");
-	} else if (job->err == STELE_ERR_FULL && job->fill) {
+	} else if (job->err == STELE_ERR_FULL && job->ahead) {
 		s->ahead_failed_ns = stele_env_now(s->env); /* nobody waits for it */
 	} else if (job->err == STELE_ERR_FULL) {
 		s->reserve_spent = job->use != STELE_ROOM_WRITE;
@@ -63,9 +62,10 @@ static void prepare_done(struct stele_store *s, struct stele_store_job *job, boo
 		job->extent.fd = -1;
 	}
 	stele_store_pump(s);
+	stele_reclaim_kick(s); /* it fills it */
 }
 
-static enum stele_err prepare(struct stele_store *s, enum stele_room_use use, bool fill)
+static enum stele_err prepare(struct stele_store *s, enum stele_room_use use, bool ahead)
 {
 	if (s->preparing)
 		return STELE_OK;
@@ -77,7 +77,7 @@ static enum stele_err prepare(struct stele_store *s, enum stele_room_use use, bo
 		id++;
 	job->at.extent = id;
 	job->use = use;
-	job->fill = fill;
+	job->ahead = ahead;
 	job->work = prepare_work;
 	job->done = prepare_done;
 	s->preparing = true;
@@ -164,9 +164,18 @@ enum stele_err stele_store_room(struct stele_store *s, uint64_t len, uint64_t en
 		STELE_TRY(prepare(s, use, false));
 		return STELE_ERR_BUSY;
 	}
+	if (x == s->filling)
+		return STELE_ERR_BUSY;
 	begin(s, x, lsn);
 	*begun = x;
 	return STELE_OK;
+}
+
+/* What was recycled was written before. */
+struct stele_extent *stele_store_unfilled(const struct stele_store *s)
+{
+	struct stele_extent *x = s->spare;
+	return x && x->cycle == 1 && x->filled < s->vol.extent_len ? x : NULL;
 }
 
 void stele_store_recycled(struct stele_store *s, struct stele_extent *x, uint32_t cycle)
