@@ -39,21 +39,20 @@ static enum stele_err receipt_text(const struct stele_found *found,
                                    const struct stele_put_result *put, char **text, size_t *len)
 {
 	char hex[2 * STELE_SIG_LEN + 1];
-	enum stele_err err = stele_fail(STELE_ERR_NOT_FOUND, "the deposit's record is gone");
+	const struct stele_found_record *found_record = stele_found_deposit(found, &put->deposit);
+	struct stele_record r;
+	if (!found_record || !found_record->sig_ok)
+		return stele_fail(STELE_ERR_NOT_FOUND, "no good copy of the deposit's record");
 	struct stele_piece *piece = calloc(STELE_PIECES_MAX, sizeof(*piece));
 	if (!piece)
 		return stele_fail(STELE_ERR_NOMEM, "receipt: out of memory");
-	for (uint32_t i = 0; i < found->nrecords; i++) {
-		struct stele_record r;
-		if (!stele_hash_equal(&found->record[i].deposit, &put->deposit) ||
-		    stele_record_decode(found->record[i].bytes, found->record[i].len, false, &r,
-		                        piece) != STELE_OK)
-			continue;
+	enum stele_err err =
+	    stele_record_decode(found_record->bytes, found_record->len, false, &r, piece);
+	if (err == STELE_OK) {
 		int n = asprintf(text, "%.*ssignature %s\nmargin %d\n", (int)r.text_len, r.text,
 		                 stele_hex(r.sig.b, STELE_SIG_LEN, hex), put->margin);
 		err = n >= 0 ? STELE_OK : stele_fail(STELE_ERR_NOMEM, "receipt: out of memory");
 		*len = (size_t)n;
-		break;
 	}
 	free(piece);
 	return err;

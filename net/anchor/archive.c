@@ -126,18 +126,14 @@ static enum stele_err fill_item(struct run *r, const struct waiting *w, struct s
 		return STELE_OK;
 	if (err != STELE_OK)
 		return err;
-	for (uint32_t i = 0; i < found->nrecords && !*take; i++) {
-		const struct stele_found_record *rec = &found->record[i];
+	const struct stele_found_record *rec = stele_found_deposit(found, &w->deposit);
+	if (rec && !logged_at(stele_map_of(r->s), found, &r->log_id, &w->deposit, &index)) {
 		struct stele_record record;
-		if (!stele_hash_equal(&rec->deposit, &w->deposit) ||
-		    logged_at(stele_map_of(r->s), found, &r->log_id, &w->deposit, &index))
-			continue;
 		struct stele_piece *piece = calloc(STELE_PIECES_MAX, sizeof(*piece));
-		if (!piece) {
+		if (!piece)
 			err = stele_fail(STELE_ERR_NOMEM, "deposits: out of memory");
-			break;
-		}
-		if (stele_record_decode(rec->bytes, rec->len, false, &record, piece) == STELE_OK) {
+		else if (stele_record_decode(rec->bytes, rec->len, false, &record, piece) ==
+		         STELE_OK) {
 			/* text points into the found record's bytes; the signature follows it there */
 			*item = (struct stele_log_item){
 			    .type = STELE_LEAF_DEPOSIT,
@@ -407,10 +403,7 @@ static enum stele_err build_proof(struct stele *s, const struct stele_found *fou
 {
 	struct stele_hash log_id;
 	struct stele_record record;
-	const struct stele_found_record *rec = NULL;
-	for (uint32_t i = 0; i < found->nrecords; i++)
-		if (stele_hash_equal(&found->record[i].deposit, &d->deposit))
-			rec = &found->record[i];
+	const struct stele_found_record *rec = stele_found_deposit(found, &d->deposit);
 	if (!rec)
 		return stele_fail(STELE_ERR_NOT_FOUND, "the deposit's record is gone");
 	stele_log_id(line->checkpoint.origin, &log_id);

@@ -140,6 +140,17 @@ void stele_found_finish(struct stele_found *f)
 	*f = (struct stele_found){0};
 }
 
+const struct stele_found_record *stele_found_deposit(const struct stele_found *f,
+                                                     const struct stele_hash *deposit)
+{
+	const struct stele_found_record *found = NULL;
+	for (uint32_t i = 0; i < f->nrecords; i++)
+		if (stele_hash_equal(&f->record[i].deposit, deposit) &&
+		    (!found || f->record[i].sig_ok))
+			found = &f->record[i];
+	return found;
+}
+
 /* ---- asking ---- */
 
 static void begin(struct find_job *j);

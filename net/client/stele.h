@@ -125,6 +125,9 @@ struct stele_found {
 STELE_MUST_USE enum stele_err stele_find(struct stele *s, const struct stele_hash *id,
 					 struct stele_found *out);
 void stele_found_finish(struct stele_found *f);
+/* A copy of that deposit's record: one whose signature holds, if there is any. NULL: none was found. */
+const struct stele_found_record *stele_found_deposit(const struct stele_found *f,
+						     const struct stele_hash *deposit);
 /* Signs with the client's key and stores a mark on the id's record window. Fills cluster, author, time, nonce.
  * OK on min_margin + 1 disks at least; id may be NULL. */
 STELE_MUST_USE enum stele_err stele_mark_add(struct stele *s, struct stele_mark *mark,

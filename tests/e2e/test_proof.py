@@ -7,6 +7,7 @@ import os
 import random
 import sys
 
+import forge
 from cluster import BIN, Case, Cluster, blob, main, run, sha256
 
 STELE = os.path.join(BIN, "stele")
@@ -179,6 +180,28 @@ class Proofs(Case):
                 with open(path, "wb") as f:
                     f.write(kept)
         self.assertEqual(c.json("anchor", "now")["anchor"]["size"], 2)
+
+    def test_damaged_copies(self):
+        """One bad copy of a record, whichever it is, is no reason not to anchor or not to prove."""
+        c = self.cluster
+        contents = [blob(100, seed) for seed in range(9)]
+        for i, content in enumerate(contents):
+            self.ok(c.put(c.file("f%d" % i, content)))
+        c.kill(*range(1, 9))
+        damaged = set()
+        for node in range(8, 0, -1):
+            for record in forge.records(c.disk(node)):
+                if record.name not in damaged:
+                    forge.change_signature(record)
+                    damaged.add(record.name)
+        self.assertEqual(damaged, {sha256(content) for content in contents})
+        c.start(*range(1, 9))
+        now = c.json("anchor", "now")
+        self.assertEqual((now["entered"], now["rejected"]), (9, 0))
+        for i, content in enumerate(contents):
+            proof = os.path.join(c.dir, "proof%d" % i)
+            self.ok(c.stele("proof", sha256(content), "-o", proof))
+            self.assertEqual(self.both(proof, os.path.join(c.dir, "f%d" % i), self.policy()), (0, 0))
 
     def test_too_few_nodes(self):
         """An anchor covers every put, so it waits for the nodes that may know of one."""
