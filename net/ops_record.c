@@ -1,5 +1,5 @@
-/* Records, marks and refusals of deposits. A record's signature is checked here only when the
- * sender is not the depositor that the map binds to the connection's key: readers always check it.
+/* Records, marks and refusals of deposits. Whoever brings a record, its signature is checked before
+ * it is kept: a copy that does not hold counts for nobody, and would only be repaired for ever.
  *
  * A disk gives each deposit one vote: its record, or a refusal, whichever comes first (P3). All
  * refusals together are the decision that the deposit is dead, so a disk that lost its votes (it is
@@ -61,9 +61,8 @@ static enum stele_err judge_record(struct stele_request *req, const struct stele
 	              (who->roles & (STELE_ROLE_WRITER | STELE_ROLE_SEQUENCER));
 	if (!who || (!writes && !node))
 		return stele_fail(STELE_ERR_DENIED, "the map knows no such depositor as a writer");
-	if (is_key(&req->who->depositor, &r->deposit.depositor))
-		return STELE_OK;
-	if (!(req->who->roles & (STELE_ROLE_NODE | STELE_ROLE_ADMIN)))
+	if (!is_key(&req->who->depositor, &r->deposit.depositor) &&
+	    !(req->who->roles & (STELE_ROLE_NODE | STELE_ROLE_ADMIN)))
 		return stele_fail(STELE_ERR_DENIED,
 		                  "the deposit is signed by another client's key");
 	return stele_record_check_sig(r);
