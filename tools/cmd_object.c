@@ -497,8 +497,11 @@ const struct stele_command stele_cmd_object[] = {
     {.name = "get",
      .args = "ID",
      .summary = "fetch an object by its SHA-256",
-     .details =
-         "No byte leaves unverified. ID: sha256:<hex>, bare hex, a CIDv1, or ni:///sha-256;...",
+     .details = "No byte leaves unverified: a whole object's against its SHA-256 (the last block "
+                "waits for it), a "
+                "range's against the hashes that its depositor signed. ID: sha256:<hex>, bare hex, "
+                "a CIDv1, or "
+                "ni:///sha-256;...",
      .example = "stele get sha256:9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08 "
                 "-o contract.pdf",
      .flags = STELE_CMD_CLUSTER,
@@ -525,8 +528,9 @@ const struct stele_command stele_cmd_object[] = {
     {.name = "verify",
      .args = "[ID]",
      .summary = "read every shard and copy of an object, and check them all",
-     .details = "Exit 0: whole, at full width; 3: whole, shards or copies of its record missing or bad; "
-                "5: not whole.",
+     .details =
+         "Exit 0: whole, at full width; 3: whole, shards or copies of its record missing or bad; "
+         "5: not whole.",
      .example = "stele verify --all",
      .flags = STELE_CMD_CLUSTER,
      .args_max = 1,

@@ -25,7 +25,7 @@ static void end(struct stele_get *get, enum stele_err err, const char *fmt, ...)
 
 static const struct stele_record *record_of(const struct stele_get *get)
 {
-	return get->candidate[get->current].record;
+	return get->candidate.record;
 }
 
 static struct stele_get_unit *unit_at(struct stele_get *get, uint64_t seq)
@@ -79,32 +79,22 @@ static void begin_record(struct stele_get *get)
 		get->pos = get->end;
 }
 
-/* After SWITCHING, once nothing of the old record is under way. */
-static void next_record(struct stele_get *get)
-{
-	if (get->current + 1 < get->ncandidates) {
-		get->current++;
-		begin_record(get);
-	} else if (get->find_over) {
-		char why[STELE_DETAIL_MAX];
-		memcpy(why, get->detail, sizeof(why));
-		end(get, get->err, "%s", why);
-	}
-}
-
 static void on_candidate(struct stele_get *get, const struct stele_get_candidate *c)
 {
-	if (get->ncandidates == STELE_GET_RECORDS_MAX)
-		return;
-	get->candidate[get->ncandidates++] = *c;
-	if (get->phase == STELE_GET_FINDING)
-		begin_record(get);
+	assert(get->phase == STELE_GET_FINDING);
+	get->candidate = *c;
+	get->tried++;
+	begin_record(get);
 }
 
 static void on_find_over(struct stele_get *get, const struct stele_get_event *ev)
 {
-	get->find_over = true;
-	if (get->phase == STELE_GET_FINDING)
+	char why[STELE_DETAIL_MAX];
+	assert(get->phase == STELE_GET_FINDING);
+	memcpy(why, get->detail, sizeof(why));
+	if (get->tried > 0)
+		end(get, get->err, "%s", why);
+	else
 		end(get, ev->err, "%s", ev->detail);
 }
 
@@ -144,8 +134,8 @@ static void start_fetch(struct stele_get *get, struct stele_get_unit *u)
 {
 	const struct stele_piece *piece = &record_of(get)->layout.piece[u->piece];
 	struct stele_window w;
-	get->config.place(get->config.ctx, get->current, &piece->block, &w);
-	stele_fetch_init(&u->fetch, &piece->block, &w, get->candidate[get->current].code,
+	get->config.place(get->config.ctx, &piece->block, &w);
+	stele_fetch_init(&u->fetch, &piece->block, &w, get->candidate.code,
 	                 piece->off == 0 ? piece->len : 0, u->off, u->len, avoid(get, &w));
 	u->maps = get->maps;
 	u->state = STELE_UNIT_FETCHING;
@@ -158,7 +148,7 @@ static uint64_t cut(const struct stele_get *get, const struct stele_piece *piece
 {
 	if (piece->off != 0 || len == piece->len)
 		return len;
-	uint64_t S = stele_shard_len(stele_code_id(get->candidate[get->current].code), piece->len);
+	uint64_t S = stele_shard_len(stele_code_id(get->candidate.code), piece->len);
 	uint64_t to_end = S - off % S;
 	if (len <= to_end)
 		return len;
@@ -322,7 +312,7 @@ static bool next_switch(struct stele_get *get, struct stele_get_action *out)
 			return act(out, STELE_GET_DO_FREE, i);
 		}
 	get->seq_free = get->seq_emit = get->seq_verify = get->seq_next;
-	next_record(get);
+	get->phase = STELE_GET_FINDING;
 	return false;
 }
 

@@ -7,7 +7,8 @@
  * The first good record suffices to go on. The object is read in units: a block, or a part of one (a range reads only the
  * cells that it needs). A few units are under way at a time; they are verified and given out in order. Nothing is given out
  * that was not verified; of a whole object the last unit only after the object's own hash matched. If what a record says
- * fails before anything went out for good, the next record is tried (D6).
+ * fails before anything went out for good, the next record is tried (D6), one at a time and as many as there are: whenever the
+ * phase is FINDING, the caller gives the next candidate as soon as there is one, and FIND_OVER when there will be none.
  */
 #ifndef NET_CLIENT_GET_H
 #define NET_CLIENT_GET_H
@@ -15,10 +16,9 @@
 #include "net/client/fetch.h"
 #include "storage/base/deposit.h"
 
-#define STELE_GET_UNITS       3u
-#define STELE_GET_RECORDS_MAX 16u
-#define STELE_GET_SLOW_MAX    32u
-#define STELE_GET_SLOW_UNITS  16u /* a node that was late is avoided for so many units */
+#define STELE_GET_UNITS      3u
+#define STELE_GET_SLOW_MAX   32u
+#define STELE_GET_SLOW_UNITS 16u /* a node that was late is avoided for so many units */
 
 enum stele_get_phase {
 	STELE_GET_FINDING = 0, /* waiting for a record */
@@ -31,8 +31,7 @@ struct stele_get_config {
 	uint64_t off, len; /* len UINT64_MAX: to the end */
 	bool restartable;  /* what went out can be taken back (a temporary file) */
 	/* The window of a block of the candidate's pool under the present map. */
-	void (*place)(void *ctx, uint32_t candidate, const struct stele_hash *block,
-	              struct stele_window *out);
+	void (*place)(void *ctx, const struct stele_hash *block, struct stele_window *out);
 	void *ctx;
 };
 
@@ -63,11 +62,8 @@ struct stele_get_unit {
 struct stele_get {
 	struct stele_get_config config;
 	enum stele_get_phase phase;
-	struct stele_get_candidate candidate[STELE_GET_RECORDS_MAX];
-	uint32_t ncandidates, current;
-	bool find_over;
-	enum stele_err find_err;
-	char find_detail[STELE_DETAIL_MAX];
+	struct stele_get_candidate candidate; /* the current one, or the last */
+	uint32_t tried;                       /* candidates, with it */
 	/* the current record's range, as offsets in the object */
 	uint64_t pos, end; /* pos: of the next unit */
 	uint32_t piece;    /* that pos is in */
@@ -110,13 +106,13 @@ struct stele_get_action {
 };
 
 enum stele_get_event_kind {
-	STELE_GET_CANDIDATE = 1, /* candidate */
-	STELE_GET_FIND_OVER,     /* err, detail: what to answer when no candidate came */
-	STELE_GET_FETCH,         /* unit, fetch */
-	STELE_GET_VERIFIED,      /* unit, fetch (kind VERIFIED); object_ok, if it was the last */
-	STELE_GET_EMITTED,       /* err, detail; len: bytes */
-	STELE_GET_MAP,           /* changed */
-	STELE_GET_FAIL,          /* err, detail: the caller cancels */
+	STELE_GET_CANDIDATE = 1, /* candidate; while FINDING */
+	STELE_GET_FIND_OVER, /* no more; err, detail: what to answer when none came. While FINDING */
+	STELE_GET_FETCH,     /* unit, fetch */
+	STELE_GET_VERIFIED,  /* unit, fetch (kind VERIFIED); object_ok, if it was the last */
+	STELE_GET_EMITTED,   /* err, detail; len: bytes */
+	STELE_GET_MAP,       /* changed */
+	STELE_GET_FAIL,      /* err, detail: the caller cancels */
 };
 struct stele_get_event {
 	enum stele_get_event_kind kind;

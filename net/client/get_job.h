@@ -32,8 +32,7 @@ struct stele_get_job {
 	struct stele_find_request find;
 	bool finding;
 	uint32_t looked_at; /* records of find */
-	struct stele_get_record_memory *candidate[STELE_GET_RECORDS_MAX];
-	uint32_t ncandidates;
+	struct stele_get_record_memory record; /* the machine's candidate */
 	struct stele_get_unit_memory unit[STELE_GET_UNITS];
 	struct stele_sha256_stream object;
 	struct stele_job_work start, verify, emit;

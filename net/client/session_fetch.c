@@ -131,7 +131,7 @@ static bool do_ask(struct stele_get_job *g, uint32_t unit, const struct stele_fe
 	if (!c)
 		return false;
 	struct stele_head_shard_get head = {.slot = disk.slot,
-	                                    .pool = g->candidate[g->get.current]->pool,
+	                                    .pool = g->record.pool,
 	                                    .index = (uint8_t)a->shard,
 	                                    .want_meta = a->want_meta,
 	                                    .block = f->block,
@@ -165,8 +165,8 @@ static bool do_locate(struct stele_get_job *g, uint32_t unit, const struct stele
 {
 	const struct stele_fetch *f = &g->get.unit[unit].fetch;
 	struct stele_window_disk disk = f->window.disk[a->at];
-	struct stele_job_call *c = stele_have_call(
-	    &g->req->job, disk, g->candidate[g->get.current]->pool, &f->block, f->desc.n);
+	struct stele_job_call *c =
+	    stele_have_call(&g->req->job, disk, g->record.pool, &f->block, f->desc.n);
 	if (!c)
 		return false;
 	send(c, unit, a, located);
@@ -187,7 +187,7 @@ static bool do_report(struct stele_get_job *g, uint32_t unit, const struct stele
 	if (!c)
 		return false;
 	struct stele_head_report_bad head = {.slot = disk.slot,
-	                                     .key = {.pool = g->candidate[g->get.current]->pool,
+	                                     .key = {.pool = g->record.pool,
 	                                             .kind = STELE_ENTRY_SHARD,
 	                                             .index = (uint8_t)a->shard,
 	                                             .id = f->block}};

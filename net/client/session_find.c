@@ -10,9 +10,8 @@
 
 #define FIND_NS     (5ull * 1000 * 1000 * 1000)
 #define TRIES_MAX   4u
-#define RECORDS_MAX 1024u
+#define RECORDS_MAX 1024u /* of one depositor, so that nobody can hide another's */
 #define MARKS_MAX   65536u
-#define BYTES_MAX   (128u << 20)
 
 struct chunk { /* memory of what was found */
 	struct chunk *next;
@@ -33,7 +32,6 @@ struct find_job {
 	struct disk disk[STELE_WINDOW_MAX];
 	uint32_t waiting; /* disks that are not over */
 	bool reloaded;
-	size_t bytes;
 	struct stele_piece piece[STELE_PIECES_MAX];
 };
 
@@ -47,12 +45,11 @@ static struct find_job *job_of(struct stele_job *job)
 static uint8_t *keep(struct find_job *j, const void *bytes, size_t len)
 {
 	struct stele_found *f = &j->req->found;
-	struct chunk *c = j->bytes + len <= BYTES_MAX ? malloc(sizeof(*c) + len) : NULL;
+	struct chunk *c = malloc(sizeof(*c) + len);
 	if (!c)
 		return NULL;
 	c->next = f->memory;
 	f->memory = c;
-	j->bytes += len;
 	memcpy(c->bytes, bytes, len);
 	return c->bytes;
 }
@@ -63,6 +60,19 @@ static void *grown(void *array, uint32_t n, size_t size)
 	if (n & (n - 1))
 		return array;
 	return realloc(array, (n ? 2 * (size_t)n : 1) * size);
+}
+
+/* Records that count for nobody, by their signature or their depositor, are counted together. */
+static bool is_full(const struct stele_found *f, const struct stele_found_record *r)
+{
+	uint32_t n = 0;
+	bool counts = r->sig_ok && r->depositor_known;
+	for (uint32_t i = 0; i < f->nrecords && n < RECORDS_MAX; i++) {
+		const struct stele_found_record *o = &f->record[i];
+		bool same = stele_public_key_equal(&o->depositor, &r->depositor);
+		n += counts == (o->sig_ok && o->depositor_known) && (same || !counts);
+	}
+	return n == RECORDS_MAX;
 }
 
 static bool add_record(struct find_job *j, const uint8_t *bytes, uint32_t len)
@@ -79,27 +89,30 @@ static bool add_record(struct find_job *j, const uint8_t *bytes, uint32_t len)
 	    !stele_hash_equal(&r.deposit.object, &j->req->id) ||
 	    !stele_hash_equal(&r.deposit.cluster, &map->cluster))
 		return true; /* not a record of this id: as if it were not there */
-	if (f->nrecords == RECORDS_MAX)
-		return true;
-	void *array = grown(f->record, f->nrecords, sizeof(*f->record));
-	if (!array)
-		return false;
-	f->record = array;
 	const struct stele_client_entry *who = stele_map_depositor(map, &r.deposit.depositor);
 	/* A revoked one was a writer once: what it deposited stays readable (P5). */
 	bool may = who && (who->revoked || who->roles & (STELE_ROLE_WRITER | STELE_ROLE_SEQUENCER));
-	struct stele_found_record *out = &f->record[f->nrecords];
-	*out = (struct stele_found_record){
-	    .bytes = keep(j, bytes, len),
+	struct stele_found_record found = {
 	    .len = len,
 	    .deposit = r.deposit_hash,
+	    .depositor = r.deposit.depositor,
 	    .holders = 1,
 	    .sig_ok = stele_record_check_sig(&r) == STELE_OK,
 	    .depositor_known = may || stele_public_key_equal(&map->log_key, &r.deposit.depositor),
 	    .depositor_revoked = who && who->revoked,
 	};
-	f->nrecords += out->bytes != NULL;
-	return out->bytes != NULL;
+	if (is_full(f, &found)) {
+		f->cut = true;
+		return true;
+	}
+	void *array = grown(f->record, f->nrecords, sizeof(*f->record));
+	if (!array)
+		return false;
+	f->record = array;
+	found.bytes = keep(j, bytes, len);
+	f->record[f->nrecords] = found;
+	f->nrecords += found.bytes != NULL;
+	return found.bytes != NULL;
 }
 
 static bool add_mark(struct find_job *j, const uint8_t *bytes, uint32_t len)

@@ -24,37 +24,20 @@ static void fail(struct stele_get_job *g, enum stele_err err, const char *detail
 static void offer(struct stele_get_job *g, const struct stele_found_record *found)
 {
 	struct stele_map *map = stele_session_map(g->session);
+	struct stele_get_record_memory *c = &g->record;
 	struct stele_get_event ev = {.kind = STELE_GET_CANDIDATE};
-	if (!found->sig_ok || !found->depositor_known || g->ncandidates == STELE_GET_RECORDS_MAX)
+	if (!found->sig_ok || !found->depositor_known)
 		return;
-	struct stele_get_record_memory *c = malloc(sizeof(*c));
-	if (!c) {
-		fail(g, STELE_ERR_NOMEM, "get: out of memory");
-		return;
-	}
 	/* The form and the inline bytes held when it was found. */
 	enum stele_err err =
 	    stele_record_decode(found->bytes, found->len, false, &c->record, c->piece);
 	assert(err == STELE_OK);
 	const struct stele_pool *pool = stele_map_pool_named(map, c->record.deposit.pool);
-	if (!pool || stele_code_find(&pool->code, &ev.candidate.code) != STELE_OK) {
-		free(c);
+	if (!pool || stele_code_find(&pool->code, &ev.candidate.code) != STELE_OK)
 		return;
-	}
 	c->pool = pool->id;
-	g->candidate[g->ncandidates++] = c;
 	ev.candidate.record = &c->record;
 	stele_get_step(&g->get, &ev);
-}
-
-static void find_progress(struct stele_find_request *find)
-{
-	struct stele_get_job *g = find->ctx;
-	if (g->req->job.over)
-		return;
-	while (g->looked_at < find->found.nrecords)
-		offer(g, &find->found.record[g->looked_at++]);
-	stele_get_pump(g);
 }
 
 /* What to say when no record came that could be used. */
@@ -74,20 +57,34 @@ static enum stele_err find_verdict(struct stele_find_request *find)
 	return STELE_ERR_CORRUPT;
 }
 
+/* Gives the machine the next record that was found, or tells it that there is none. False: neither, for now. */
+static bool next_record(struct stele_get_job *g)
+{
+	if (g->get.phase != STELE_GET_FINDING)
+		return false;
+	if (g->looked_at < g->find.found.nrecords) {
+		offer(g, &g->find.found.record[g->looked_at++]);
+		return true;
+	}
+	if (g->finding)
+		return false;
+	enum stele_err err = find_verdict(&g->find);
+	stele_get_step(&g->get, &(struct stele_get_event){.kind = STELE_GET_FIND_OVER,
+	                                                  .err = err,
+	                                                  .detail = g->find.detail});
+	return true;
+}
+
+static void find_progress(struct stele_find_request *find)
+{
+	stele_get_pump(find->ctx);
+}
+
 static void find_done(struct stele_find_request *find)
 {
 	struct stele_get_job *g = find->ctx;
 	g->finding = false;
-	if (!g->req->job.over) {
-		/* The last disk's answer ends the search: its records were not shown by progress. */
-		while (g->looked_at < find->found.nrecords)
-			offer(g, &find->found.record[g->looked_at++]);
-		enum stele_err err = find_verdict(find);
-		stele_get_step(&g->get, &(struct stele_get_event){.kind = STELE_GET_FIND_OVER,
-		                                                  .err = err,
-		                                                  .detail = find->detail});
-		stele_get_pump(g);
-	}
+	stele_get_pump(g);
 	stele_job_unhold(&g->req->job);
 }
 
@@ -171,7 +168,7 @@ static void emit_run(struct stele_job_work *w)
 {
 	struct stele_get_job *g = job_of(w->job);
 	const struct stele_sink *sink = &g->req->sink;
-	const struct stele_record *r = &g->candidate[g->get.current]->record;
+	const struct stele_record *r = &g->record.record;
 	if (!sink->write)
 		return;
 	if (g->emit_unit == STELE_GET_UNITS)
@@ -245,8 +242,8 @@ static void finish(struct stele_get_job *g)
 	STELE_REQUEST_END(req, g->get.err, g->get.detail);
 	req->result = (struct stele_get_result){
 	    .bytes = g->emitted, .blocks_degraded = g->get.degraded, .shards_bad = g->get.bad};
-	if (g->ncandidates > 0)
-		req->result.length = g->candidate[g->get.current]->record.deposit.length;
+	if (g->get.tried > 0)
+		req->result.length = g->record.record.deposit.length;
 	req->result.whole_hash_checked = req->err == STELE_OK && g->get.whole;
 	stele_job_over(&req->job);
 	if (g->finding)
@@ -264,8 +261,6 @@ static void release(struct stele_job *job)
 			free(g->unit[i].rows);
 			free(g->unit[i].data);
 		}
-		for (uint32_t i = 0; i < g->ncandidates; i++)
-			free(g->candidate[i]);
 		stele_found_finish(&g->find.found);
 		free(g);
 	}
@@ -322,16 +317,17 @@ static void act(struct stele_get_job *g, const struct stele_get_action *a)
 void stele_get_pump(struct stele_get_job *g)
 {
 	struct stele_get_action *a = &g->action;
-	while (stele_get_next(&g->get, a))
-		act(g, a);
+	do {
+		while (stele_get_next(&g->get, a))
+			act(g, a);
+	} while (next_record(g));
 }
 
-static void place(void *ctx, uint32_t candidate, const struct stele_hash *block,
-                  struct stele_window *out)
+static void place(void *ctx, const struct stele_hash *block, struct stele_window *out)
 {
 	struct stele_get_job *g = ctx;
 	const struct stele_pool *pool =
-	    stele_map_pool(stele_session_map(g->session), g->candidate[candidate]->pool);
+	    stele_map_pool(stele_session_map(g->session), g->record.pool);
 	if (pool)
 		stele_session_window(g->session, pool, block, out);
 	else

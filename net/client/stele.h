@@ -102,6 +102,7 @@ struct stele_found_record {
 	const uint8_t *bytes; /* storage/base/deposit.h: stele_record_decode */
 	uint32_t len;
 	struct stele_hash deposit;
+	struct stele_public_key depositor;
 	uint32_t holders;     /* disks that answered with it */
 	bool sig_ok;
 	bool depositor_known; /* the map knows the key as a writer, or knew it */
@@ -119,6 +120,7 @@ struct stele_found {
 	struct stele_found_mark *mark;
 	uint32_t nrecords, nmarks;
 	uint32_t asked, answered; /* disks of the window */
+	bool cut; /* there are more: no more than 1,024 records of one depositor are kept */
 	void *memory;
 };
 /* NOT_FOUND, UNAVAILABLE as get. */

@@ -619,6 +619,60 @@ Test(client, lying_record)
 	world_free(w);
 }
 
+/* A put of b until its deposit comes late in the order of deposits, so that many can come before it. */
+static struct stele_hash put_late(struct world *w, struct bytes *b, struct stele_hash *id)
+{
+	struct stele_put_request p;
+	do
+		cr_assert_eq(put(w, b, b->len, &p), STELE_OK, "%s", p.detail);
+	while (p.result.deposit.b[0] < 0xc0);
+	*id = p.result.object;
+	return p.result.deposit;
+}
+
+/* n lies of another writer about `object`, all of which come before that deposit; their layout is that of its own object. */
+static void put_lies(struct world *w, uint32_t n, const struct stele_hash *object,
+                     const struct stele_hash *other, const struct stele_hash *before)
+{
+	static struct stele_piece piece[STELE_PIECES_MAX];
+	static uint8_t bytes[STELE_META_MAX];
+	struct stele_record r;
+	record_of(w, other, &r, piece);
+	r.deposit.object = *object;
+	for (uint32_t nonce = 0, i = 0; i < n; nonce++) {
+		memcpy(r.deposit.nonce.b, &nonce, sizeof(nonce));
+		size_t len = sign_record(w, 1, false, &r, bytes);
+		if (stele_hash_cmp(&r.deposit_hash, before) > 0)
+			continue;
+		cr_assert_eq(send_record(w, 1, object, bytes, len), STELE_OK);
+		i++;
+	}
+}
+
+/* Nobody makes another's object unreadable by lying about it often. */
+Test(client, many_lying_records)
+{
+	struct world *w = world_new(32, "rs-4-2");
+	struct bytes truth = bytes_random(1, 70000), lie = bytes_random(2, 70000);
+	struct stele_get_request g;
+	struct stele_hash id, lie_id = put_ok(w, &lie), deposit = put_late(w, &truth, &id);
+	put_lies(w, 40, &id, &lie_id, &deposit);
+	get_same(w, &id, &truth, &g);
+	put_lies(w, 1030, &id, &lie_id, &deposit); /* the same 40 among them */
+	struct stele_find_request f = {.id = id, .cb = find_cb};
+	stele_session_find(w->session, &f);
+	wait(w);
+	cr_assert(f.found.cut);
+	cr_assert_geq(f.found.nrecords, 1025u);
+	const struct stele_found_record *r = stele_found_deposit(&f.found, &deposit);
+	cr_assert(r && r->sig_ok && r->depositor_known && r->holders == 3);
+	stele_found_finish(&f.found);
+	get_same(w, &id, &truth, &g);
+	free(truth.p);
+	free(lie.p);
+	world_free(w);
+}
+
 static bool stop_at_once(void *ctx, uint64_t bytes, uint64_t total)
 {
 	(void)ctx;

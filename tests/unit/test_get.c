@@ -13,6 +13,7 @@
 #define DISKS      10u
 #define BLOCKS_MAX 14u
 #define BLOCK_LEN  (1u << 20)
+#define RECORDS    40u
 
 enum fault {
 	NONE,
@@ -40,8 +41,11 @@ struct model {
 	struct stele_get get;
 	const struct stele_code *code,
 	    *real_code; /* the pool's, and what blocks were really written with */
-	struct stele_record record[3];
-	struct stele_piece piece[3][BLOCKS_MAX];
+	struct stele_record record[RECORDS];
+	struct stele_piece piece[RECORDS][BLOCKS_MAX];
+	uint32_t offered[RECORDS], noffered; /* records that were found, in that order */
+	bool find_over;
+	enum stele_err find_err;
 	uint32_t bogus; /* of the first records: their bytes do not hash to the object */
 	uint32_t nblocks, window;
 	uint32_t length[BLOCKS_MAX];
@@ -69,11 +73,9 @@ static uint32_t content_of(const struct stele_hash *block)
 	return block->b[0] - 1u;
 }
 
-static void place(void *ctx, uint32_t candidate, const struct stele_hash *id,
-                  struct stele_window *out)
+static void place(void *ctx, const struct stele_hash *id, struct stele_window *out)
 {
 	struct model *m = ctx;
-	(void)candidate;
 	memset(out, 0, sizeof(*out));
 	out->n = m->window;
 	for (uint32_t i = 0; i < out->n; i++)
@@ -184,7 +186,7 @@ static void serve_verify(struct model *m, const struct task *t)
 			uint32_t disk = disk_of(u, u->fetch.shard[s].at);
 			ev.fetch.bad |= m->rotten[disk][content] & 1ull << s;
 		}
-	ev.object_ok = m->get.current >= m->bogus;
+	ev.object_ok = m->get.tried > m->bogus;
 	m->verified[t->unit] = !ev.fetch.bad;
 	m->verifying = false;
 	stele_get_step(&m->get, &ev);
@@ -201,7 +203,7 @@ static void serve_emit(struct model *m, const struct task *t)
 		cr_assert(m->verified[t->unit], "bytes go out that were not verified");
 		uint64_t at = u->off;
 		for (uint32_t i = 0; i < u->piece; i++)
-			at += m->piece[m->get.current][i].len;
+			at += m->piece[m->offered[m->get.tried - 1]][i].len;
 		cr_assert_eq(at, m->get.config.off + m->out, "out of order");
 		ev.len = u->len;
 	}
@@ -277,7 +279,23 @@ static void end_calls(struct model *m, const struct stele_get_action *a)
 	}
 }
 
-static void take_actions(struct model *m)
+/* The machine wants a record only while it is FINDING. */
+static bool give_record(struct model *m)
+{
+	struct stele_get_event ev = {
+	    .kind = STELE_GET_FIND_OVER, .err = m->find_err, .detail = "find"};
+	if (m->get.phase != STELE_GET_FINDING || (m->get.tried == m->noffered && !m->find_over))
+		return false;
+	if (m->get.tried < m->noffered) {
+		ev.kind = STELE_GET_CANDIDATE;
+		ev.candidate = (struct stele_get_candidate){
+		    .record = &m->record[m->offered[m->get.tried]], .code = m->code};
+	}
+	stele_get_step(&m->get, &ev);
+	return true;
+}
+
+static void take_actions_there_are(struct model *m)
 {
 	struct stele_get_action a;
 	while (stele_get_next(&m->get, &a)) {
@@ -321,6 +339,13 @@ static void take_actions(struct model *m)
 	}
 }
 
+static void take_actions(struct model *m)
+{
+	do
+		take_actions_there_are(m);
+	while (give_record(m));
+}
+
 /* The hedge's time is up for a unit: everything asked of a slow or hung disk is late, perhaps more. */
 static void some_unit_is_late(struct model *m)
 {
@@ -352,16 +377,14 @@ static void begin(struct model *m, uint64_t off, uint64_t len, bool restartable)
 
 static void offer(struct model *m, uint32_t i)
 {
-	stele_get_step(&m->get, &(struct stele_get_event){
-	                            .kind = STELE_GET_CANDIDATE,
-	                            .candidate = {.record = &m->record[i], .code = m->code}});
+	m->offered[m->noffered++] = i;
 	take_actions(m);
 }
 
 static void find_over(struct model *m, enum stele_err err)
 {
-	stele_get_step(&m->get, &(struct stele_get_event){
-	                            .kind = STELE_GET_FIND_OVER, .err = err, .detail = "find"});
+	m->find_over = true;
+	m->find_err = err;
 	take_actions(m);
 }
 
@@ -396,7 +419,7 @@ static struct model *model_create(uint64_t seed, const char *code, uint32_t nblo
 	m->real_code = m->code;
 	for (uint32_t b = 0; b < nblocks; b++)
 		m->length[b] = b == nblocks - 1 && seed & 1 ? 300001 : BLOCK_LEN;
-	for (uint32_t r = 0; r < 3; r++) {
+	for (uint32_t r = 0; r < RECORDS; r++) {
 		m->record[r].deposit.has_layout = nblocks > 0;
 		m->record[r].layout.npieces = nblocks;
 		m->record[r].layout.piece = m->piece[r];
@@ -615,6 +638,22 @@ Test(get, lying_records)
 				cr_assert(good == (m->out == m->record[0].deposit.length));
 				free(m);
 			}
+}
+
+/* However many lies come first, the true record is reached. */
+Test(get, many_lying_records)
+{
+	struct model *m = model_create(1, "rs-4-2", 5);
+	fill(m);
+	m->bogus = RECORDS - 1;
+	begin(m, 0, UINT64_MAX, true);
+	for (uint32_t i = 0; i < RECORDS; i++)
+		offer(m, i);
+	find_over(m, STELE_OK);
+	run(m);
+	check_end(m, 0, m->record[0].deposit.length, "many lies");
+	cr_assert_eq(m->get.tried, RECORDS);
+	free(m);
 }
 
 /* A record whose blocks nobody has: another one, which comes later, is still good. */
