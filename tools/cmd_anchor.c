@@ -89,6 +89,7 @@ static enum stele_err anchor_with(struct stele_cli *cli, const struct paths *p,
 {
 	struct stele *s;
 	struct stele_bar bar;
+	char why[STELE_DETAIL_MAX];
 	struct stele_log_paths files = {.head = p->head, .anchors = p->anchors};
 	struct stele_sequencer_result *r = calloc(1, sizeof(*r));
 	if (!r)
@@ -104,6 +105,11 @@ static enum stele_err anchor_with(struct stele_cli *cli, const struct paths *p,
 	if (err == STELE_OK)
 		err = stele_anchor_now(s, env, &keys->sign, &files, &progress, r);
 	stele_bar_finish(&bar);
+	bool partial = err == STELE_ERR_DEGRADED;
+	if (partial) {
+		stele_detail_copy(why);
+		err = STELE_OK;
+	}
 	if (err == STELE_OK && cli->json)
 		err = stele_json_result(
 		    cli, json_pack("{s:o, s:o, s:o}", "entered", stele_json_u64(r->entered),
@@ -120,6 +126,8 @@ static enum stele_err anchor_with(struct stele_cli *cli, const struct paths *p,
 		err = stele_fail(STELE_ERR_CORRUPT,
 		                 "%" PRIu64 " deposits do not verify and were not entered",
 		                 r->rejected);
+	else if (err == STELE_OK && partial)
+		err = stele_fail(STELE_ERR_DEGRADED, "%s", why);
 	stele_cli_close(s);
 	free(r);
 	return err;

@@ -1,6 +1,8 @@
 /* Where the sequencer meets the cluster. What a log is, the files beside this one say; here are only puts, gets and finds. */
 #include "net/anchor/archive.h"
 
+#include <assert.h>
+#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -23,9 +25,13 @@ struct run {
 	struct waiting *waiting;
 	uint32_t n, cap, next;
 	bool failed; /* collecting ran out of memory */
+	/* what was found of the batch's objects: nfound that items point into, and behind them the
+	 * one that is looked at */
 	struct stele_found found[BATCH];
 	uint32_t nfound;
-	uint64_t marked;
+	struct stele_hash object;
+	bool looking, taken; /* at object; an item of it was taken */
+	uint64_t marked, left_out;
 	const struct stele_progress *progress;
 };
 
@@ -110,49 +116,66 @@ static bool collect(void *ctx, const struct stele_ls_item *item)
 
 static void forget_found(struct run *r)
 {
-	for (uint32_t i = 0; i < r->nfound; i++)
+	for (uint32_t i = 0; i < BATCH; i++)
 		stele_found_finish(&r->found[i]);
 	r->nfound = 0;
+	r->looking = r->taken = false;
+}
+
+/* Finds an object once for all its deposits, which follow each other. Nothing found: an empty one. */
+static enum stele_err find_once(struct run *r, const struct stele_hash *object,
+                                const struct stele_found **out)
+{
+	if (!r->looking || !stele_hash_equal(&r->object, object)) {
+		if (r->taken)
+			r->nfound++;
+		else
+			stele_found_finish(&r->found[r->nfound]);
+		assert(r->nfound < BATCH); /* a batch has fewer items so far */
+		r->looking = r->taken = false;
+		enum stele_err err = stele_find(r->s, object, &r->found[r->nfound]);
+		if (err != STELE_OK && err != STELE_ERR_NOT_FOUND)
+			return err;
+		r->object = *object;
+		r->looking = true;
+	}
+	*out = &r->found[r->nfound];
+	return STELE_OK;
 }
 
 static enum stele_err fill_item(struct run *r, const struct waiting *w, struct stele_log_item *item,
                                 bool *take)
 {
-	struct stele_found *found = &r->found[r->nfound];
+	const struct stele_found *found;
+	struct stele_record record;
 	uint64_t index;
 	*take = false;
-	enum stele_err err = stele_find(r->s, &w->object, found);
-	if (err == STELE_ERR_NOT_FOUND)
+	STELE_TRY(find_once(r, &w->object, &found));
+	if (logged_at(stele_map_of(r->s), found, &r->log_id, &w->deposit, &index))
 		return STELE_OK;
-	if (err != STELE_OK)
-		return err;
 	const struct stele_found_record *rec = stele_found_deposit(found, &w->deposit);
-	if (rec && !logged_at(stele_map_of(r->s), found, &r->log_id, &w->deposit, &index)) {
-		struct stele_record record;
-		struct stele_piece *piece = calloc(STELE_PIECES_MAX, sizeof(*piece));
-		if (!piece)
-			err = stele_fail(STELE_ERR_NOMEM, "deposits: out of memory");
-		else if (stele_record_decode(rec->bytes, rec->len, false, &record, piece) ==
-		         STELE_OK) {
-			/* text points into the found record's bytes; the signature follows it there */
-			*item = (struct stele_log_item){
-			    .type = STELE_LEAF_DEPOSIT,
-			    .body = record.text,
-			    .len = record.text_len,
-			    .sig = (const uint8_t *)record.text + record.text_len,
-			    .sig_len = STELE_SIG_LEN,
-			    .hash = w->deposit,
-			    .tag = (void *)(uintptr_t)w,
-			};
-			*take = true;
-		}
-		free(piece);
+	if (!rec) {
+		r->left_out += found->cut;
+		return STELE_OK;
 	}
-	if (err == STELE_OK && *take)
-		r->nfound++; /* kept until the next batch */
-	else
-		stele_found_finish(found);
-	return err;
+	struct stele_piece *piece = calloc(STELE_PIECES_MAX, sizeof(*piece));
+	if (!piece)
+		return stele_fail(STELE_ERR_NOMEM, "deposits: out of memory");
+	if (stele_record_decode(rec->bytes, rec->len, false, &record, piece) == STELE_OK) {
+		/* text points into the found record's bytes; the signature follows it there */
+		*item = (struct stele_log_item){
+		    .type = STELE_LEAF_DEPOSIT,
+		    .body = record.text,
+		    .len = record.text_len,
+		    .sig = (const uint8_t *)record.text + record.text_len,
+		    .sig_len = STELE_SIG_LEN,
+		    .hash = w->deposit,
+		    .tag = (void *)(uintptr_t)w,
+		};
+		r->taken = *take = true; /* found is kept until the next batch */
+	}
+	free(piece);
+	return STELE_OK;
 }
 
 static enum stele_err seq_next(void *ctx, struct stele_log_item *item, uint32_t max, uint32_t *n)
@@ -160,7 +183,7 @@ static enum stele_err seq_next(void *ctx, struct stele_log_item *item, uint32_t 
 	struct run *r = ctx;
 	forget_found(r);
 	*n = 0;
-	while (r->next < r->n && *n < max && r->nfound < BATCH) {
+	while (r->next < r->n && *n < max) {
 		bool take;
 		STELE_TRY(fill_item(r, &r->waiting[r->next++], &item[*n], &take));
 		*n += take;
@@ -290,16 +313,14 @@ static enum stele_err check_lines(struct run *r)
 		return STELE_OK;
 	for (uint32_t i = 0; i < r->n && err == STELE_OK; i++) {
 		const struct waiting *w = &r->waiting[i];
-		struct stele_found found;
-		err = stele_find(r->s, &w->object, &found);
-		if (err != STELE_OK)
-			break;
-		if (logged_at(stele_map_of(r->s), &found, &r->log_id, &w->deposit, &index))
+		const struct stele_found *found;
+		err = find_once(r, &w->object, &found);
+		if (err == STELE_OK &&
+		    logged_at(stele_map_of(r->s), found, &r->log_id, &w->deposit, &index))
 			err = stele_fail(STELE_ERR_REFUSED,
 			                 "%.300s is gone or empty, and deposits are in the log "
 			                 "already: put its newest copy back",
 			                 r->paths->anchors);
-		stele_found_finish(&found);
 	}
 	return err;
 }
@@ -358,6 +379,12 @@ enum stele_err stele_anchor_now(struct stele *s, struct stele_env *env,
 	enum stele_err err = stele_anchor_local_open(env, paths->anchors, &trust, true, &r->local);
 	if (err == STELE_OK)
 		err = sequence(r, out);
+	if (err == STELE_OK && r->left_out > 0)
+		err = stele_fail(
+		    STELE_ERR_DEGRADED,
+		    "%" PRIu64 " deposits did not enter the log: of an object's deposits the first "
+		    "1,024 of a depositor are looked at, and there are more",
+		    r->left_out);
 	forget_found(r);
 	stele_anchor_local_close(r->local);
 	free(r->waiting);

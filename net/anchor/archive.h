@@ -17,7 +17,8 @@ struct stele_log_paths {
 };
 
 /* Enters every deposit that no `logged` mark names, anchors, marks: when it returns OK, out->line covers every put that was
- * acknowledged before it was called. EXISTS: another sequencer runs. progress: deposits entered, of those that waited. */
+ * acknowledged before it was called. DEGRADED: done, but an object has more deposits of one depositor than stele_find keeps, and
+ * those left out are not entered. EXISTS: another sequencer runs. progress: deposits entered, of those that waited. */
 STELE_MUST_USE enum stele_err stele_anchor_now(struct stele *s, struct stele_env *env,
                                                const struct stele_secret_key *log_key,
                                                const struct stele_log_paths *paths,

@@ -203,6 +203,19 @@ class Proofs(Case):
             self.ok(c.stele("proof", sha256(content), "-o", proof))
             self.assertEqual(self.both(proof, os.path.join(c.dir, "f%d" % i), self.policy()), (0, 0))
 
+    def test_many_deposits_of_one_object(self):
+        """They are entered together; those that are too many to be looked at are counted, not passed over in silence."""
+        c = self.cluster
+        f = c.file("f", b"again and again")
+        self.ok(c.stele("put", *[f] * 300))
+        self.assertEqual(c.json("anchor", "now")["entered"], 300)
+        g = c.file("g", b"and again")
+        self.ok(c.stele("put", *[g] * 1064))
+        r = c.stele("anchor", "now")
+        self.one_line(r, 3, "40 deposits")
+        self.assertIn(b"1024 deposits entered", r.out)
+        self.ok(c.stele("proof", sha256(b"again and again"), "-o", os.path.join(c.dir, "proof")))
+
     def test_too_few_nodes(self):
         """An anchor covers every put, so it waits for the nodes that may know of one."""
         c = self.cluster
