@@ -90,8 +90,8 @@ static bool add_record(struct find_job *j, const uint8_t *bytes, uint32_t len)
 	    !stele_hash_equal(&r.deposit.cluster, &map->cluster))
 		return true; /* not a record of this id: as if it were not there */
 	const struct stele_client_entry *who = stele_map_depositor(map, &r.deposit.depositor);
-	/* A revoked one was a writer once: what it deposited stays readable (P5). */
-	bool may = who && (who->revoked || who->roles & (STELE_ROLE_WRITER | STELE_ROLE_SEQUENCER));
+	/* Revoked or not: what a writer deposited stays readable (P5). */
+	bool may = who && who->roles & (STELE_ROLE_WRITER | STELE_ROLE_SEQUENCER);
 	struct stele_found_record found = {
 	    .len = len,
 	    .deposit = r.deposit_hash,

@@ -378,6 +378,36 @@ Test(client, find_and_marks)
 	world_free(w);
 }
 
+/* P5: what a writer deposited stays readable when it is revoked; who never was one is not believed for being revoked. */
+Test(client, revoked_depositors)
+{
+	struct world *w = world_new(33, "rs-4-2");
+	struct bytes b = bytes_random(11, 100);
+	struct stele_hash id = put_ok(w, &b);
+	struct stele_client_entry *who = &stele_session_map(w->session)->client[0];
+	cr_assert(stele_public_key_equal(&who->depositor, &w->client[0].sign.pub));
+	uint32_t was = who->roles;
+	for (uint32_t i = 0; i < 4; i++) {
+		struct stele_find_request f = {.id = id, .cb = find_cb};
+		struct stele_get_request g;
+		bool writer = i % 2, revoked = i / 2;
+		who->roles = writer ? was : STELE_ROLE_READER;
+		who->revoked = revoked;
+		stele_session_find(w->session, &f);
+		wait(w);
+		cr_assert_eq(f.found.nrecords, 1u);
+		cr_assert_eq(f.found.record[0].depositor_known, writer);
+		cr_assert_eq(f.found.record[0].depositor_revoked, revoked);
+		stele_found_finish(&f.found);
+		if (writer)
+			get_same(w, &id, &b, &g);
+		else
+			cr_assert_eq(get(w, &id, 0, UINT64_MAX, &b, &g), STELE_ERR_CORRUPT);
+	}
+	free(b.p);
+	world_free(w);
+}
+
 struct listed {
 	uint32_t n;
 	struct stele_hash last;
