@@ -237,7 +237,11 @@ static enum stele_err make_record(struct put_job *p, struct stele_piece *piece)
 	char text[STELE_DEPOSIT_MAX];
 	size_t text_len;
 	struct stele_record r = {.text = text, .layout = {.piece = piece}};
+	const struct stele_hash *expect = p->req->opts.expect;
 	stele_sha256_value(&p->object, &p->object_id);
+	if (expect && !stele_hash_equal(&p->object_id, expect))
+		return stele_fail(STELE_ERR_CORRUPT, "it changed while it was read: put it when "
+		                                     "nothing writes to it any more");
 	if (p->put.small) {
 		r.inline_bytes = p->memory[0].bytes;
 		r.inline_len = (uint32_t)p->put.length;

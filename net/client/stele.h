@@ -43,7 +43,9 @@ struct stele_source {
 struct stele_put_opts {
 	const char *pool;             /* NULL: "evidence" */
 	enum stele_deposit_type type; /* 0: evidence */
-	/* ledger facts for the deposit, or NULL; called once all bytes were read */
+	/* The object's id, where it is known: nothing is deposited of other bytes (CORRUPT). NULL: any. */
+	const struct stele_hash *expect;
+	/* ledger facts for the deposit, or NULL */
 	const struct stele_deposit *template_; /* its has_chain, chain, has_meta, meta are taken */
 	struct stele_progress progress;
 };
@@ -54,7 +56,7 @@ struct stele_put_result {
 	int margin;          /* losses every block and the record still survive; < the code's t: degraded */
 	uint64_t bytes_sent; /* over the wire, shards and all */
 };
-/* OK, or DEGRADED (done; exit 3), UNAVAILABLE (not done: too few disks), DENIED, TOO_LARGE, ... */
+/* OK, or DEGRADED (done; exit 3), UNAVAILABLE (not done: too few disks), DENIED, TOO_LARGE, CORRUPT (not what was expected), ... */
 STELE_MUST_USE enum stele_err stele_put(struct stele *s, const struct stele_source *src,
 					const struct stele_put_opts *opts,
 					struct stele_put_result *out);

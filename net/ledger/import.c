@@ -209,18 +209,13 @@ static enum stele_err store(struct import *im)
 	struct stele_deposit facts = chain_facts(im);
 	struct stele_source src = {.read = source_read, .ctx = im, .length = im->file->length};
 	struct stele_put_opts opts = {
-	    .pool = POOL, .type = STELE_DEPOSIT_LEDGER, .template_ = &facts};
+	    .pool = POOL, .type = STELE_DEPOSIT_LEDGER, .expect = &im->object, .template_ = &facts};
 	bool degraded = false;
 	enum stele_err err = stele_put(im->c->s, &src, &opts, &im->out->put);
 	if (err == STELE_ERR_DEGRADED)
 		degraded = true;
 	else if (err != STELE_OK)
 		return err;
-	if (!stele_hash_equal(&im->out->put.object, &im->object))
-		return stele_fail(
-		    STELE_ERR_CORRUPT,
-		    "the file changed while it was read: archive it when the node has "
-		    "finished writing it");
 	struct stele_index_head head = {
 	    .family = im->c->chain.family,
 	    .format = im->out->facts.format,

@@ -3,6 +3,7 @@ kept, and single blocks come back by height and hash with two nodes down."""
 import hashlib
 import os
 import random
+import subprocess
 import unittest
 
 from cluster import BIN, Case, data, main, run, sha256
@@ -118,6 +119,29 @@ class Bitcoin(Case):
         torn = raw[:frames[2]] + raw[frames[2]:frames[2] + 50] + raw[frames[2]:]
         f = c.json("ledger", "import", "--chain", "bitcoin", c.file("torn.dat", torn))["files"][0]
         self.assertEqual((f["blocks"], f["gaps"], f["level"], f["length"]), (5, 1, "linked", len(torn)))
+
+    def test_changing_file(self):
+        """A file that changes between its two readings is refused, and nothing says that it was deposited."""
+        c = self.cluster
+        path = os.path.join(c.dir, "blk00000.dat")
+        self.ok(run(os.path.join(BIN, "stele-mine"), "--size", "32MiB", "-o", path))
+        size = os.path.getsize(path)
+        p = subprocess.Popen([os.path.join(BIN, "stele"), "ledger", "import", "--chain", "bitcoin-regtest", path,
+                              "--cluster", os.path.join(c.path, "cluster.json")], stdout=subprocess.PIPE,
+                             stderr=subprocess.PIPE)
+        read = 0
+        while p.poll() is None and read < size + (1 << 20):  # until the second reading has begun
+            with open("/proc/%d/io" % p.pid) as f:
+                read = int(f.readline().split()[1])
+        with open(path, "r+b") as f:
+            f.seek(size - 1)
+            last = f.read(1)[0]
+            f.seek(size - 1)
+            f.write(bytes([last ^ 1]))
+        out, err = p.communicate(timeout=60)
+        self.assertEqual((p.returncode, out), (5, b""), err)
+        self.assertIn(b"changed while it was read", err)
+        self.assertEqual(self.ok(c.stele("ls", "--all")).out, b"")
 
     def test_new_chain_with_nodes_down(self):
         """Whether anything is archived of it cannot be known then; that is said, and no reason to refuse."""

@@ -740,6 +740,23 @@ Test(client, broken_sources_sinks_and_arguments)
 	stele_session_put(w->session, &p);
 	wait(w);
 	cr_assert_eq(p.err, STELE_ERR_TOO_LARGE);
+	/* Of bytes that are not those expected nothing is deposited; shards are leftovers. */
+	struct listed l = {0};
+	struct stele_list_request list = {.each = list_each, .each_ctx = &l, .cb = list_cb};
+	struct stele_hash expect = id;
+	for (uint32_t i = 0; i < 2; i++) {
+		b.at = 0;
+		expect.b[0] ^= 1;
+		p = (struct stele_put_request){.source = {read_bytes, &b, b.len}, .cb = put_cb};
+		p.opts.expect = &expect;
+		stele_session_put(w->session, &p);
+		wait(w);
+		cr_assert_eq(p.err, i ? STELE_OK : STELE_ERR_CORRUPT, "%s", p.detail);
+		l.n = 0;
+		stele_session_list(w->session, &list);
+		wait(w);
+		cr_assert_eq(l.n, 1 + i);
+	}
 	free(b.p);
 	world_free(w);
 }
