@@ -204,6 +204,8 @@ static enum stele_err import_all(struct stele_cli *cli, struct stele_catalogue *
 		err = relinked;
 	else
 		(void)stele_fail(err, "%s", detail);
+	if (c->err != STELE_OK)
+		stele_cli_note(cli, "%s; files are archived without it, and linked later", c->why);
 	if (linked > 0 && !cli->json)
 		fprintf(cli->out, "%u earlier segments are linked now\n", linked);
 	json_t *value = json_pack("{s:o, s:i}", "files", results, "linked_now", (int)linked);

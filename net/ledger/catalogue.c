@@ -109,22 +109,37 @@ struct stele_segment *stele_catalogue_segment(struct stele_catalogue *c,
 	return NULL;
 }
 
-enum stele_err stele_catalogue_index(struct stele_catalogue *c, struct stele_segment *seg)
+static enum stele_err open_index(struct stele_catalogue *c, struct stele_segment *seg)
 {
 	size_t len;
+	STELE_TRY(stele_get_bytes(c->s, &seg->index, INDEX_MAX, &seg->bytes, &len));
+	STELE_TRY(stele_index_open(seg->bytes, len, &seg->ix));
+	if (strcmp(seg->ix.head.caip2, c->chain.caip2) != 0)
+		return stele_fail(STELE_ERR_CORRUPT, "the index is of chain %s",
+		                  seg->ix.head.caip2);
+	return STELE_OK;
+}
+
+enum stele_err stele_catalogue_index(struct stele_catalogue *c, struct stele_segment *seg)
+{
+	char hex[STELE_HEX_LEN];
+	if (seg->open || seg->blind)
+		return STELE_OK;
+	enum stele_err err = open_index(c, seg);
+	seg->open = err == STELE_OK;
 	if (seg->open)
 		return STELE_OK;
-	STELE_TRY(stele_get_bytes(c->s, &seg->index, INDEX_MAX, &seg->bytes, &len));
-	enum stele_err err = stele_index_open(seg->bytes, len, &seg->ix);
-	if (err == STELE_OK && strcmp(seg->ix.head.caip2, c->chain.caip2) != 0)
-		err = stele_fail(STELE_ERR_CORRUPT, "the index is of chain %s", seg->ix.head.caip2);
-	if (err != STELE_OK) {
-		char hex[STELE_HEX_LEN];
-		free(seg->bytes);
-		seg->bytes = NULL;
-		return stele_wrap(err, "index object %s", stele_hash_hex(&seg->index, hex));
+	free(seg->bytes);
+	seg->bytes = NULL;
+	(void)stele_wrap(err, "index object %s", stele_hash_hex(&seg->index, hex));
+	if (err == STELE_ERR_NOMEM || err == STELE_ERR_CANCELLED)
+		return err;
+	seg->blind = true;
+	if (c->err !=
+	    STELE_ERR_UNAVAILABLE) { /* what may come back outweighs what is gone for good */
+		c->err = err == STELE_ERR_UNAVAILABLE ? err : STELE_ERR_CORRUPT;
+		stele_detail_copy(c->why);
 	}
-	seg->open = true;
 	return STELE_OK;
 }
 
@@ -142,7 +157,8 @@ enum stele_err stele_catalogue_height(void *catalogue, const struct stele_hash *
 		if (!c->segment[i].linked)
 			continue;
 		STELE_TRY(stele_catalogue_index(c, &c->segment[i]));
-		if (stele_index_find_hash(&c->segment[i].ix, hash, &e) == STELE_OK && e.linked) {
+		if (c->segment[i].open &&
+		    stele_index_find_hash(&c->segment[i].ix, hash, &e) == STELE_OK && e.linked) {
 			*height = e.height;
 			return STELE_OK;
 		}

@@ -17,7 +17,7 @@ struct stele_segment {
 	struct stele_hash first_parent, last_hash;
 	bool linked; /* else bound */
 	/* loaded when needed */
-	bool open;
+	bool open, blind; /* blind: its index cannot be had */
 	struct stele_index ix;
 	uint8_t *bytes;
 };
@@ -27,6 +27,9 @@ struct stele_catalogue {
 	struct stele_chain chain;
 	struct stele_segment *segment; /* linked ones ascending by first height, then bound ones */
 	uint32_t n;
+	enum stele_err
+	    err; /* why a segment is blind: UNAVAILABLE, or CORRUPT for good; OK: none is so far */
+	char why[STELE_DETAIL_MAX];
 };
 
 /* Marks whose signature or author does not hold are left out. An empty catalogue is no error.
@@ -38,10 +41,11 @@ void stele_catalogue_finish(struct stele_catalogue *c); /* accepts a zeroed one 
 /* The segment of an object, or NULL. */
 struct stele_segment *stele_catalogue_segment(struct stele_catalogue *c,
                                               const struct stele_hash *object);
-/* Fetches and opens the segment's index, once. UNAVAILABLE, CORRUPT. */
+/* Fetches and opens the segment's index, once. OK also when it cannot be had: then the segment is blind, not open, and has
+ * no say in what is asked; c->err and c->why tell. NOMEM, CANCELLED. */
 STELE_MUST_USE enum stele_err stele_catalogue_index(struct stele_catalogue *c,
                                                     struct stele_segment *seg);
-/* The height of a linked archived block: for stele_chain_link's find. NOT_FOUND. */
+/* The height of a linked archived block: for stele_chain_link's find. NOT_FOUND, also when a blind segment may hold it. */
 enum stele_err stele_catalogue_height(void *catalogue, const struct stele_hash *hash,
                                       uint64_t *height);
 /* Signs and stores the mark of a segment, and takes it into this catalogue. */

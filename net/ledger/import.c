@@ -319,7 +319,8 @@ enum stele_err stele_ledger_relink(struct stele_catalogue *c, uint32_t *linked)
 			if (c->segment[i].linked)
 				continue;
 			STELE_TRY(stele_catalogue_index(c, &c->segment[i]));
-			STELE_TRY(relink_one(c, &c->segment[i], &progress));
+			if (c->segment[i].open)
+				STELE_TRY(relink_one(c, &c->segment[i], &progress));
 		}
 		*linked += progress;
 	}

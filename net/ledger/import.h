@@ -34,7 +34,7 @@ STELE_MUST_USE enum stele_err stele_ledger_import(struct stele_catalogue *c,
                                                   const struct stele_segment_file *file,
                                                   const struct stele_progress *progress,
                                                   struct stele_import_result *out);
-/* Links bound segments whose parents have been archived since. *linked counts them. */
+/* Links bound segments whose parents have been archived since, blind ones apart. *linked counts them. */
 STELE_MUST_USE enum stele_err stele_ledger_relink(struct stele_catalogue *c, uint32_t *linked);
 
 #endif

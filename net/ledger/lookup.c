@@ -107,6 +107,7 @@ enum stele_err stele_ledger_by_height(struct stele_catalogue *c, uint64_t height
                                       struct stele_chain_block *out)
 {
 	struct stele_index_entry e;
+	bool blind = false;
 	memset(out, 0, sizeof(*out));
 	coverage(c, out);
 	for (uint32_t i = 0; i < c->n; i++) {
@@ -114,9 +115,12 @@ enum stele_err stele_ledger_by_height(struct stele_catalogue *c, uint64_t height
 		if (seg->first == STELE_HEIGHT_UNKNOWN || height < seg->first || height > seg->last)
 			continue;
 		STELE_TRY(stele_catalogue_index(c, seg));
-		if (stele_index_find_height(&seg->ix, height, &e) == STELE_OK)
+		if (seg->open && stele_index_find_height(&seg->ix, height, &e) == STELE_OK)
 			return fetch_block(c, seg, &e, out);
+		blind = blind || seg->blind;
 	}
+	if (blind) /* it may be there */
+		return stele_fail(c->err, "%s", c->why);
 	out->answer = out->first != STELE_HEIGHT_UNKNOWN && height <= out->last
 	                  ? STELE_ANSWER_GAP
 	                  : STELE_ANSWER_NOT_YET;
@@ -133,13 +137,18 @@ enum stele_err stele_ledger_by_hash(struct stele_catalogue *c, const struct stel
 {
 	struct stele_index_entry e;
 	char text[STELE_HEX_LEN];
+	bool blind = false;
 	memset(out, 0, sizeof(*out));
 	coverage(c, out);
 	for (uint32_t i = 0; i < c->n; i++) {
-		STELE_TRY(stele_catalogue_index(c, &c->segment[i]));
-		if (stele_index_find_hash(&c->segment[i].ix, hash, &e) == STELE_OK)
-			return fetch_block(c, &c->segment[i], &e, out);
+		struct stele_segment *seg = &c->segment[i];
+		STELE_TRY(stele_catalogue_index(c, seg));
+		if (seg->open && stele_index_find_hash(&seg->ix, hash, &e) == STELE_OK)
+			return fetch_block(c, seg, &e, out);
+		blind = blind || seg->blind;
 	}
+	if (blind)
+		return stele_fail(c->err, "%s", c->why);
 	out->answer = STELE_ANSWER_UNKNOWN_HASH;
 	return stele_fail(STELE_ERR_NOT_FOUND, "block %s of %s is in none of %u archived segments",
 	                  stele_chain_hash_text(c->chain.family, hash, text), c->chain.caip2, c->n);

@@ -28,7 +28,8 @@ struct stele_chain_block {
 	uint64_t first, last; /* what is archived of the chain, when the answer is not a block */
 };
 
-/* OK with a block; NOT_FOUND with out->answer saying why; UNAVAILABLE; CORRUPT. */
+/* OK with a block; NOT_FOUND with out->answer saying why; UNAVAILABLE, CORRUPT: also when no segment has it, but one that
+ * might is blind. */
 STELE_MUST_USE enum stele_err stele_ledger_by_height(struct stele_catalogue *c, uint64_t height,
                                                      struct stele_chain_block *out);
 STELE_MUST_USE enum stele_err stele_ledger_by_hash(struct stele_catalogue *c,

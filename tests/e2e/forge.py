@@ -8,6 +8,7 @@ sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."
 import stele_reader as reader
 
 MASK = (1 << 64) - 1
+MARK = 4  # the kind of entry that the reader has no use for
 
 
 def siphash(salt, data):

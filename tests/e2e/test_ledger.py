@@ -6,6 +6,7 @@ import random
 import subprocess
 import unittest
 
+import forge
 from cluster import BIN, Case, data, main, run, sha256
 
 GENESIS = "000000000019d6689c085ae165831e934ff763ae46a2a6c172b3f1b60a8ce26f"
@@ -158,6 +159,46 @@ class Bitcoin(Case):
         listed = c.json("ledger", "ls", "--chain", "bitcoin")["segments"]
         self.assertEqual(sorted((s["level"], s["first"], s["last"]) for s in listed),
                          [("linked", 0, 4), ("linked", 1, 255)])
+
+
+class BlindSegments(Case):
+    code = "rep-3"  # five nodes are enough for a full put
+
+    def test_index_that_cannot_be_had(self):
+        """A segment without its index has no say: others answer; what might be in it is not "not found"; imports go on."""
+        c = self.cluster
+        first = need(data("bitcoin", "btcd-blk-0-to-4.dat"))
+        second = data("bitcoin", "mainnet-blocks-1-256.dat")
+        index, objects = {}, {}
+        for path in (first, second):
+            f = c.json("ledger", "import", "--chain", "bitcoin", path)["files"][0]
+            index[path], objects[path] = f["index"].split(":")[1], f["object"].split(":")[1]
+        self.ok(c.stele("repair", "--wait"))
+        catalogue = hashlib.sha256(b"stele.dev/catalogue/v1\nbip122:000000000019d6689c085ae165831e93").hexdigest()
+
+        def holders(name, kind):
+            return {n for n in range(1, 9) for e in forge.entries(c.disk(n), kind) if e.name == name}
+        lost = holders(index[first], forge.reader.RECORD)
+        others = [holders(catalogue, forge.MARK)] + [holders(name, forge.reader.RECORD)
+                                                     for name in (index[second], objects[second])]
+        self.assertEqual([len(s) for s in [lost] + others], [3] * 4)
+        if any(s <= lost for s in others):
+            self.skipTest("here all lie on the same nodes")
+
+        def look(code, words):
+            # heights 1 to 4 are in both files, block 0 in the first alone
+            got = c.stele("ledger", "get", "--chain", "bitcoin", "--height", "3", "--json", "-o", os.path.join(c.dir, "b"))
+            self.assertEqual(self.ok(got).json["height"], 3)
+            self.one_line(c.stele("ledger", "get", "--chain", "bitcoin", "--height", "0"), code, words, index[first])
+            self.one_line(c.stele("ledger", "get", "--chain", "bitcoin", "--hash", "ab" * 32), code, words, index[first])
+            r = c.stele("ledger", "import", "--chain", "bitcoin", data("bitcoin", "mainnet-277647.dat"))
+            self.one_line(self.ok(r), 0, "archived without it", index[first])
+        c.kill(*lost)
+        look(7, "did not answer")
+        for n in lost:
+            forge.change_signature(next(r for r in forge.records(c.disk(n)) if r.name == index[first]))
+        c.start(*lost)
+        look(5, "not signed")
 
 
 class Ethereum(Case):
