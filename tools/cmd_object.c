@@ -64,17 +64,19 @@ static enum stele_err write_receipt(struct stele *s, const char *path,
 	struct stele_found found;
 	char *text = NULL;
 	size_t len = 0;
-	STELE_TRY(stele_find(s, &put->object, &found));
-	enum stele_err err = receipt_text(&found, put, &text, &len);
-	stele_found_finish(&found);
+	enum stele_err err = stele_find(s, &put->object, &found);
+	if (err == STELE_OK) {
+		err = receipt_text(&found, put, &text, &len);
+		stele_found_finish(&found);
+	}
 	if (err == STELE_OK) {
 		err =
 		    stele_file_save(stele_session_env(stele_session_of(s)), path, text, len, 0644);
 		free(text);
 	}
-	if (err != STELE_OK)
-		return stele_wrap(err, "stored, but there is no receipt");
-	return STELE_OK;
+	/* Whatever it was: the object is stored. */
+	return err == STELE_OK ? err
+	                       : stele_wrap(STELE_ERR_DEGRADED, "stored, but there is no receipt");
 }
 
 static json_t *put_json(const char *path, const struct stele_put_result *r, bool degraded)
@@ -485,9 +487,11 @@ const struct stele_command stele_cmd_object[] = {
     {.name = "put",
      .args = "FILE...",
      .summary = "store files; each is known by its plain SHA-256",
-     .details = "- is standard input. Acknowledged only when it would survive the losses its pool "
-                "promises; "
-                "exit 3: stored with less than that, and repaired without anybody asking.",
+     .details =
+         "- is standard input. Acknowledged only when it would survive the losses its pool "
+         "promises; "
+         "exit 3: stored with less than that, and repaired without anybody asking; or stored, "
+         "and the receipt could not be written.",
      .example = "stele put contract.pdf",
      .flags = STELE_CMD_CLUSTER,
      .args_min = 1,

@@ -80,12 +80,15 @@ class Sources(Shared):
         c = self.cluster
         out = self.file("out", b"older")
 
-        def limit():
-            signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-            resource.setrlimit(resource.RLIMIT_FSIZE, (100000, 100000))
-        for argv in (["get", self.id, "-o", out], ["get", self.id, "--range", "5:200000", "-o", out]):
+        for argv, room, code in ((["get", self.id, "-o", out], 100000, 1),
+                                 (["get", self.id, "--range", "5:200000", "-o", out], 100000, 1),
+                                 (["put", self.path, "--receipt", out], 100, 3)):  # stored all the same
+            def limit():
+                signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+                resource.setrlimit(resource.RLIMIT_FSIZE, (room, room))
             r = subprocess.run([STELE, *argv, "--cluster", self.map], capture_output=True, preexec_fn=limit)
-            self.assertEqual((r.returncode, len(r.stderr.splitlines())), (1, 1), r)
+            self.assertEqual((r.returncode, len(r.stderr.splitlines())), (code, 1), r)
+            self.assertEqual(b"stored, but there is no receipt" in r.stderr, code == 3, r)
             self.assertEqual(os.listdir(self.scratch), ["out"])
             self.assertEqual(open(out, "rb").read(), b"older")
         self.ok(c.get(self.id, "-o", out))
