@@ -214,6 +214,7 @@ class Interrupts(Shared):
             p.communicate(timeout=30)
             ended.add(p.returncode)
             self.assertIn(p.returncode, (0, 1, -signal.SIGINT))
+        self.assertIn(1, ended, "none of them was interrupted while it imported")
         r = self.cluster.json("ledger", "import", "--chain", "bitcoin-regtest", path)["files"][0]
         self.assertEqual((r["level"], r["first"]), ("linked", 0))
         self.assertEqual(len(self.cluster.json("ledger", "ls", "--chain", "bitcoin-regtest")["segments"]), 1)
