@@ -1,9 +1,10 @@
 #!/usr/bin/env bash
 # Every test, closing with ctest's own summary.
-#   tools/test.sh          what CI runs: everything on io_uring; units, simulation and fuzz seeds again under ASan+UBSan; what runs on
-#                          several threads under TSan; disks, network and the main job again with io_uring refused, and on
-#                          io_uring without registered buffers
-#   tools/test.sh --full   adds more seeds, longer fault loops, and fuzzing
+#   tools/test.sh          what CI runs: everything on io_uring; units, simulation, fuzz seeds, faults (fewer) and the main job
+#                          again under ASan+UBSan, where most of the other end-to-end tests run, too; what runs on several
+#                          threads under TSan; disks, network and the main job again with io_uring refused, and on io_uring
+#                          without registered buffers
+#   tools/test.sh --full   all end-to-end tests on both builds, more seeds, longer fault loops, and fuzzing
 set -euo pipefail
 top=$(cd "$(dirname "$0")/.." && pwd)
 cd "$top"
@@ -12,7 +13,7 @@ case "${1:-}" in
 "") ;;
 --full) full=yes ;;
 -h | --help)
-	sed -n '2,7s/^# \{0,1\}//p' tools/test.sh
+	sed -n '2,8s/^# \{0,1\}//p' tools/test.sh
 	exit 0
 	;;
 *)
@@ -35,7 +36,7 @@ tools/build.sh build
 step "build with ASan and UBSan (build-asan)"
 tools/build.sh build-asan -DSTELE_SANITIZE=address
 step "build with TSan (build-tsan)"
-tools/build.sh build-tsan -DSTELE_SANITIZE=thread
+tools/build.sh build-tsan --target threads_tests -DSTELE_SANITIZE=thread
 
 failed=()
 run() { # name dir ctest-arguments...
@@ -44,8 +45,14 @@ run() { # name dir ctest-arguments...
 	step "$name"
 	ctest --test-dir "$dir" --output-on-failure -j "$jobs" --no-tests=error "$@" || failed+=("$name")
 }
-run "all tests" build
-run "ASan and UBSan: units, simulation, fuzz seeds" build-asan -L '^(unit|sim|fuzz)$'
+plain=() sanitized=() # what is left out
+if [ $full = no ]; then
+	plain=(-LE '^only-sanitized$')
+	sanitized=(-LE '^only-plain$')
+fi
+run "all tests" build "${plain[@]}"
+STELE_CRASHES=${STELE_CRASHES:-1500} STELE_FLIPS=${STELE_FLIPS:-8000} STELE_KILLS=${STELE_KILLS:-20} \
+	run "ASan and UBSan" build-asan -L '^(unit|sim|fuzz|fault|e2e)$' "${sanitized[@]}"
 run "TSan: what runs on several threads" build-tsan -L '^threads$'
 STELE_ENV=threads run "io_uring refused: everything on the threads env" build -L '^(threads|e2e-threads)$'
 STELE_ENV=io_uring,unregistered run "io_uring, buffers not registered" build -L '^(threads|e2e-threads)$'

@@ -2,6 +2,8 @@
 
 Goal of this file: tests say what they mean in a few lines, and nothing stays behind: every daemon is ended by
 `stele dev down`, whatever the test did."""
+import atexit
+import glob
 import hashlib
 import json
 import os
@@ -16,6 +18,11 @@ BIN = os.environ.get("STELE_BIN", os.path.join(os.path.dirname(__file__), "..", 
 DATA = os.environ.get("STELE_TEST_DATA", "")
 TIMEOUT = 240
 MIB, GIB = 1 << 20, 1 << 30
+# What a sanitizer finds goes to files, a daemon's too, which nobody would read otherwise.
+REPORTS = tempfile.mkdtemp(prefix="stele-reports-")
+atexit.register(shutil.rmtree, REPORTS, True)
+for variable in ("ASAN_OPTIONS", "TSAN_OPTIONS"):
+    os.environ[variable] = ":".join(filter(None, [os.environ.get(variable), "log_path=" + os.path.join(REPORTS, "r")]))
 NOWHERE = "0" * 64  # an id that nothing has
 
 
@@ -115,6 +122,13 @@ class Cluster:
     def down(self):
         run(os.path.join(BIN, "stele"), "dev", "down", "--dir", self.path, "--delete")
         shutil.rmtree(self.dir, ignore_errors=True)
+        reports = sorted(glob.glob(os.path.join(REPORTS, "*")))
+        if reports:
+            with open(reports[0]) as f:
+                text = f.read()
+            for path in reports:
+                os.unlink(path)
+            raise AssertionError("%d reports of a sanitizer, the first:\n%s" % (len(reports), text[:8000]))
 
 
 class Case(unittest.TestCase):
