@@ -27,6 +27,11 @@ STELE_MUST_USE enum stele_err stele_ops_may_write(struct stele_request *req, uin
 						  struct stele_disk **out);
 /* Replies err with the detail given (a request's own line from another layer). */
 void stele_ops_fail(struct stele_request *req, enum stele_err err, const char *detail);
+/* On whose behalf a request reads or writes shards: another node does so for repair. */
+static inline enum stele_class stele_ops_class(const struct stele_request *req)
+{
+	return req->who->roles & STELE_ROLE_NODE ? STELE_REPAIR : STELE_CLIENT;
+}
 /* Frees ctx when the reply was sent: for stele_reply's `sent`. */
 void stele_ops_free(void *ctx);
 

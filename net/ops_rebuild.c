@@ -129,6 +129,7 @@ static void reread_sized(struct stele_store_read *r)
 		c->iov[i] = (struct iovec){.iov_base = c->buf[i]->data, .iov_len = STELE_BUF_LEN};
 	c->read = (struct stele_store_read){
 	    .key = c->key,
+	    .class = STELE_REPAIR,
 	    .want_meta = true,
 	    .cells = cells,
 	    .into = c->iov,
@@ -156,7 +157,7 @@ static void reread_start(struct stele_request *req, uint32_t slot, const struct 
 	c->key = *key;
 	c->keep = keep;
 	c->read = (struct stele_store_read){
-	    .key = c->key, .want_meta = true, .cb = reread_sized, .ctx = c};
+	    .key = c->key, .class = STELE_REPAIR, .want_meta = true, .cb = reread_sized, .ctx = c};
 	stele_disk_read(disk, &c->read);
 }
 

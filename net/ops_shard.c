@@ -82,7 +82,8 @@ static void put_write(struct shard_put *p)
 		put_free(p);
 		return;
 	}
-	p->write = (struct stele_store_write){.item = p->item, .n = n, .cb = put_written, .ctx = p};
+	p->write = (struct stele_store_write){
+	    .item = p->item, .n = n, .class = stele_ops_class(p->req), .cb = put_written, .ctx = p};
 	stele_disk_write(p->disk, &p->write);
 }
 
@@ -306,6 +307,7 @@ void stele_op_shard_get(struct stele_request *req)
 		g->iov[i] = (struct iovec){.iov_base = g->buf[i]->data, .iov_len = STELE_BUF_LEN};
 	g->read = (struct stele_store_read){
 	    .key = {.pool = h.pool, .kind = STELE_ENTRY_SHARD, .index = h.index, .id = h.block},
+	    .class = stele_ops_class(req),
 	    .want_meta = h.want_meta,
 	    .first_cell = h.first_cell,
 	    .cells = h.cells,

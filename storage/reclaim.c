@@ -79,6 +79,7 @@ struct stele_reclaim_run {
 	uint64_t moved;      /* in this pass */
 	bool stuck, emptied;
 	/* a step */
+	struct stele_turn turn;
 	struct moving moving[STEP_ITEMS];
 	uint32_t n;
 	struct stele_item_at dropped[STEP_ITEMS]; /* tombstones that are not needed */
@@ -374,9 +375,12 @@ static enum stele_err read_cells(struct stele_reclaim_run *c, struct moving *m,
 	m->crc = malloc(cells * sizeof(m->crc[0]));
 	if (!m->cells || !m->crc)
 		return stele_fail(STELE_ERR_NOMEM, "reclaim: out of memory");
-	STELE_TRY(stele_file_pread(c->s->env, c->x.fd, m->cells, padded, h->data_off));
 	for (uint32_t i = 0; i < cells; i++) {
 		uint64_t off = (uint64_t)i * STELE_CELL_LEN, n = h->data_len - off;
+		uint64_t piece = padded - off < STELE_FAIR_PIECE ? padded - off : STELE_FAIR_PIECE;
+		if (off % STELE_FAIR_PIECE == 0)
+			STELE_TRY(stele_file_pread(c->s->env, c->x.fd, m->cells + off, piece,
+			                           h->data_off + off));
 		m->crc[i] = stele_hot_crc(h, hot, i);
 		if (stele_crc32c(m->cells + off, n < STELE_CELL_LEN ? n : STELE_CELL_LEN, 0) !=
 		    m->crc[i])
@@ -593,6 +597,7 @@ static void written(struct stele_store_write *w)
 static void stepped(struct stele_op *op)
 {
 	struct stele_reclaim_run *c = op->ctx;
+	stele_store_turn_over(c->s, &c->turn, c->step_bytes);
 	if (op->result >= 0)
 		index_failed(c);
 	if (ended(c, op))
@@ -604,7 +609,8 @@ static void stepped(struct stele_op *op)
 		after_write(c);
 		return;
 	}
-	c->w = (struct stele_store_write){.item = c->item, .n = c->n, .cb = written, .ctx = c};
+	c->w = (struct stele_store_write){
+	    .item = c->item, .n = c->n, .class = STELE_BACKGROUND, .cb = written, .ctx = c};
 	stele_store_write(c->s, &c->w);
 }
 
@@ -704,14 +710,24 @@ static void recycled(struct stele_op *op)
 	}
 }
 
+static void step_begins(struct stele_turn *t)
+{
+	struct stele_reclaim_run *c = t->ctx;
+	submit_work(c, step_work, stepped);
+}
+
 static void step(struct stele_reclaim_run *c)
 {
 	c->step_started_ns = stele_env_now(c->s->env);
 	c->step_bytes = 0;
 	c->ndropped = c->nrotten = 0;
 	c->first = c->next;
+	c->turn = (struct stele_turn){.class = STELE_BACKGROUND,
+	                              .bytes = STELE_FAIR_PIECE, /* it reads no more at once */
+	                              .begin = step_begins,
+	                              .ctx = c};
 	if (c->next < c->items.n)
-		submit_work(c, step_work, stepped);
+		stele_store_turn(c->s, &c->turn);
 	else
 		submit_work(c, recycle_work, recycled);
 }

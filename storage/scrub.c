@@ -1,6 +1,7 @@
 /*
  * Scrub (DESIGN N9): extent after extent in the order of their numbers, in steps on a worker that read up
- * to 4 MiB each, with a pause after each one. What a step checks is in sweep.c.
+ * to 4 MiB each (a piece of that beside clients), each when its turn has come, with a pause after each one that the rate
+ * may make longer. What a step checks is in sweep.c.
  *
  * How far a sweep has come is kept in the index after every extent, unsynced as everything there, so that it can
  * be resumed after a restart; a power failure or a lost index costs repetition, no more. Extents that
@@ -174,16 +175,13 @@ static void progress(struct stele_scrub_run *c)
 	r->entries += c->checked;
 }
 
-/* By the rate, and never more than half of the time while the store has others to serve. */
+/* By the rate. */
 static void pause_then_run(struct stele_scrub_run *c)
 {
 	struct stele_store *s = c->s;
-	uint64_t now = stele_env_now(s->env), due = c->step_started_ns;
+	uint64_t due = c->step_started_ns;
 	if (c->r->bytes_per_s)
 		due += (uint64_t)((double)c->step_bytes * 1e9 / (double)c->r->bytes_per_s);
-	uint64_t fair = now + (now - c->step_started_ns);
-	if ((s->reads || s->writes) && due < fair)
-		due = fair;
 	c->pausing = true;
 	c->op = (struct stele_op){.kind = STELE_OP_TIMER, .off = due, .cb = paused, .ctx = c};
 	stele_env_submit(s->env, &c->op);
@@ -193,6 +191,7 @@ static void step_done(struct stele_op *op)
 {
 	struct stele_scrub_run *c = op->ctx;
 	struct stele_store *s = c->s;
+	stele_store_turn_over(s, &c->turn, c->step_bytes);
 	if (op->result < 0) {
 		end_scrub(c, stele_fail(STELE_ERR_CANCELLED, "scrub: cancelled"));
 		return;
@@ -215,8 +214,9 @@ static void step_done(struct stele_op *op)
 	}
 }
 
-static void submit(struct stele_scrub_run *c)
+static void step_begins(struct stele_turn *t)
 {
+	struct stele_scrub_run *c = t->ctx;
 	c->step_started_ns = stele_env_now(c->s->env);
 	c->step_bytes = c->checked = 0;
 	c->err = STELE_OK;
@@ -226,6 +226,16 @@ static void submit(struct stele_scrub_run *c)
 	                          .cb = step_done,
 	                          .ctx = c};
 	stele_env_submit(c->s->env, &c->op);
+}
+
+/* The turn is held through the checks after the read, so it counts as a piece: more would keep others from a disk that is
+ * idle meanwhile. */
+static void submit(struct stele_scrub_run *c)
+{
+	c->most = stele_store_piece(c->s, STELE_BACKGROUND, STELE_SWEEP_WINDOW);
+	c->turn = (struct stele_turn){
+	    .class = STELE_BACKGROUND, .bytes = STELE_FAIR_PIECE, .begin = step_begins, .ctx = c};
+	stele_store_turn(c->s, &c->turn);
 }
 
 static void run(struct stele_scrub_run *c)

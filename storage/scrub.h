@@ -23,7 +23,8 @@ struct stele_sweep_found {
 struct stele_scrub_run {
 	struct stele_store *s;
 	struct stele_store_scrub *r;
-	struct stele_op op; /* the step's work, or the pause after it */
+	struct stele_turn turn; /* of a step */
+	struct stele_op op;     /* the step's work, or the pause after it */
 	bool cancelled, pausing, ending;
 	uint64_t step_started_ns;
 	uint64_t behind; /* bytes of the extents that are done */
@@ -35,6 +36,7 @@ struct stele_scrub_run {
 	uint32_t ids;  /* extents that exist, or that the index knows of, have numbers below */
 
 	/* this step */
+	uint64_t most;       /* to be read into the window at once */
 	uint64_t step_bytes; /* read, or as good as */
 	uint64_t checked;    /* entries */
 	struct stele_sweep_found found[STELE_SWEEP_FOUND];

@@ -161,6 +161,8 @@ enum stele_err stele_store_open(const struct stele_store_opts *opts, struct stel
 	path_in(opts->dir, "index", s->index_dir);
 	s->later_tail = &s->later_head;
 	s->opened_ns = stele_env_now(s->env);
+	stele_fair_init(&s->fair);
+	s->fair.off = opts->unfair;
 	stele_store_write_init(s);
 	stele_store_read_init(s);
 	enum stele_err err = open_all(s, opts);
@@ -301,6 +303,36 @@ void stele_store_later(struct stele_store *s, struct stele_later *later,
 	s->later_op = (struct stele_op){
 	    .kind = STELE_OP_TIMER, .off = stele_env_now(s->env), .cb = run_later, .ctx = s};
 	stele_env_submit(s->env, &s->later_op);
+}
+
+/* ---- turns ---- */
+
+static void begin_turns(struct stele_store *s, uint64_t now)
+{
+	struct stele_turn *t;
+	while ((t = stele_fair_next(&s->fair, now)))
+		t->begin(t);
+}
+
+void stele_store_turn(struct stele_store *s, struct stele_turn *t)
+{
+	uint64_t now = stele_env_now(s->env);
+	stele_fair_add(&s->fair, t, now);
+	begin_turns(s, now);
+}
+
+void stele_store_turn_over(struct stele_store *s, struct stele_turn *t, uint64_t bytes)
+{
+	uint64_t now = stele_env_now(s->env);
+	stele_fair_end(&s->fair, t, bytes, now);
+	begin_turns(s, now);
+}
+
+uint64_t stele_store_piece(const struct stele_store *s, enum stele_class class, uint64_t len)
+{
+	bool whole =
+	    len <= STELE_FAIR_PIECE || stele_fair_whole(&s->fair, class, stele_env_now(s->env));
+	return whole ? len : STELE_FAIR_PIECE;
 }
 
 /* ---- jobs ---- */

@@ -14,6 +14,7 @@
 #define STORAGE_STORE_H
 
 #include "storage/base/descriptor.h"
+#include "storage/fair.h"
 #include "storage/io/buf.h"
 #include "storage/io/env.h"
 #include "storage/kv/kv.h"
@@ -62,6 +63,7 @@ struct stele_store_opts {
 	uint64_t extent_len;       /* format only; 0: STELE_EXTENT_LEN */
 	uint64_t capacity;         /* bytes the store may use; 0: what the file system has */
 	uint64_t collect_age_ns;   /* not the store's to judge: kept for status */
+	bool unfair;               /* no turns: for benchmarks that show the difference */
 };
 
 struct stele_store_identity {
@@ -115,6 +117,7 @@ struct stele_item {
 struct stele_store_write {
 	struct stele_item *item;
 	uint32_t n;
+	enum stele_class class; /* on behalf of whom: who goes first */
 	void (*cb)(struct stele_store_write *w);
 	void *ctx;
 	/* out: OK · FULL (refused, reads go on) · FENCED or IO (the disk is out) · BUSY · REFUSED (a RECORD
@@ -131,6 +134,7 @@ void stele_store_write(struct stele_store *store, struct stele_store_write *w);
 
 struct stele_store_read {
 	struct stele_key key;  /* SHARD */
+	enum stele_class class; /* on behalf of whom: who goes first */
 	bool want_meta;
 	uint32_t first_cell;   /* cells = 0: meta alone */
 	uint32_t cells;
@@ -220,7 +224,7 @@ void stele_store_digest(struct stele_store *store, struct stele_store_digest *d)
 
 /* One scrub pass (N9): every live entry's CRCs and padding, in the order in which they lie on the disk; deep:
  * every cell's SHA-256 against its row, rows against the descriptor, the texts of records and marks too.
- * Throttled to bytes_per_s (0: none); gives way to reads and writes in any case.
+ * Throttled to bytes_per_s (0: none); beside reads and writes it has its share (fair.h) in any case.
  * Only one at a time: BUSY.
  * With nothing to do it fills the next extent with zeros while nobody writes (status.filled). Progress may be read at any time from the request, on any thread: of the
  * bytes and entries gone through by this pass. A victim whose kind is STELE_ENTRY_FOOTER is damage outside any live entry,

@@ -492,7 +492,7 @@ static void pump(struct stele_store *s)
 {
 	while (s->formed_head && !s->fenced && s->in_flight < FLIGHT_MAX) {
 		struct stele_batch *b = s->formed_head;
-		uint64_t enough = s->write_bytes / GATHER_PART;
+		uint64_t enough = stele_fair_held(&s->fair, STELE_LANE_WRITE) / GATHER_PART;
 		if (enough > GATHER_BYTES)
 			enough = GATHER_BYTES;
 		if (s->in_flight && !b->next && b->data_len + b->meta_pos < enough)

@@ -116,6 +116,8 @@ struct stele_store {
 	uint64_t next_lsn;
 	uint64_t durable_lsn; /* the last acknowledged */
 
+	struct stele_fair fair; /* who may use the disk next */
+
 	/* writing: see store_write.c */
 	uint32_t writes;      /* admitted and not yet ended */
 	uint64_t write_bytes; /* of these */
@@ -156,6 +158,13 @@ struct stele_store {
 void stele_store_fence(struct stele_store *s, const char *fmt, ...) STELE_PRINTF(2, 3);
 void stele_store_later(struct stele_store *s, struct stele_later *later,
                        void (*run)(struct stele_later *later, bool cancelled), void *request);
+/* t waits for its turn; t->begin is called, perhaps inside this call and perhaps inside another's, so it calls nobody
+ * outside the store. */
+void stele_store_turn(struct stele_store *s, struct stele_turn *t);
+/* It is over, and took so many bytes. */
+void stele_store_turn_over(struct stele_store *s, struct stele_turn *t, uint64_t bytes);
+/* What may be asked for at once, of len bytes. */
+uint64_t stele_store_piece(const struct stele_store *s, enum stele_class class, uint64_t len);
 /* NULL: out of memory. Fill work and done, then start it. */
 struct stele_store_job *stele_store_job_create(struct stele_store *s);
 void stele_store_job_start(struct stele_store_job *job);

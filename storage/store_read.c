@@ -2,7 +2,7 @@
  * Reading cells and metas of shards (DESIGN N3), and asking what is there.
  *
  *   stele_store_read -> lookup (a worker; what has queued meanwhile goes along) -> the entry's front and the
- *     cells, in parallel -> check -> callback
+ *     cells, in parallel, each when its turn has come (fair.h) -> check -> callback
  *
  * Cells of a shard that is known from before (store_fronts.h) are read at once: no lookup, no front. The
  * front is read together with the cells where these lie next to it, as in a batch of one shard of one
@@ -35,7 +35,7 @@ struct stele_rreq {
 	struct stele_item_at tried; /* where it did not check */
 	uint32_t tries;
 	uint64_t era;     /* of the fronts, before the lookup */
-	uint32_t pending; /* operations under way */
+	uint32_t pending; /* parts that are not over */
 	bool cancelled;
 	int io_error; /* errno */
 	struct stele_place place;
@@ -44,8 +44,16 @@ struct stele_rreq {
 	uint32_t crc[KNOWN_MAX];
 	uint64_t cells_len;             /* exact bytes of the cells asked for */
 	struct iovec iov[1 + IOVS_MAX]; /* the front, the cells */
-	struct stele_op op[2], check_op;
-	uint64_t want[2]; /* bytes of each of op */
+	struct stele_part {             /* an operation at a time, each with a turn of its own */
+		struct stele_rreq *q;
+		struct stele_turn turn;
+		struct stele_op op;
+		struct iovec *iov;  /* what is still to be read */
+		struct iovec piece; /* what is being read, if it is less than that */
+		uint32_t niov;
+		uint64_t off;
+	} part[2];
+	struct stele_op check_op;
 	enum stele_err checked;
 };
 
@@ -334,18 +342,60 @@ static void all_read(struct stele_rreq *q)
 	stele_env_submit(q->s->env, &q->check_op);
 }
 
+static void next_piece(struct stele_part *p);
+
 static void part_read(struct stele_op *op)
 {
-	struct stele_rreq *q = op->ctx;
-	uint64_t want = q->want[op - q->op];
+	struct stele_part *p = op->ctx;
+	struct stele_rreq *q = p->q;
 	if (op->result == -ECANCELED)
 		q->cancelled = true;
 	else if (op->result < 0)
 		q->io_error = (int)-op->result;
-	else if ((uint64_t)op->result != want)
+	else if ((uint64_t)op->result != p->turn.bytes)
 		q->io_error = EIO; /* the file is shorter than its extent */
-	if (--q->pending == 0)
+	stele_store_turn_over(q->s, &p->turn, p->turn.bytes);
+	if (p->niov && !q->cancelled && !q->io_error)
+		next_piece(p);
+	else if (--q->pending == 0)
 		all_read(q);
+}
+
+static void part_begins(struct stele_turn *t)
+{
+	struct stele_part *p = t->ctx;
+	stele_env_submit(p->q->s->env, &p->op);
+}
+
+/* Of the part: all of it, or where clients are to be let in between, a piece. */
+static void next_piece(struct stele_part *p)
+{
+	struct stele_rreq *q = p->q;
+	uint64_t all = 0;
+	for (uint32_t i = 0; i < p->niov; i++)
+		all += p->iov[i].iov_len;
+	uint64_t len = stele_store_piece(q->s, q->r->class, all);
+	p->op.iov = p->iov;
+	p->op.niov = p->niov;
+	if (len == all) {
+		p->niov = 0;
+	} else {
+		if (len > p->iov->iov_len)
+			len = p->iov->iov_len;
+		p->piece = (struct iovec){p->iov->iov_base, len};
+		p->op.iov = &p->piece;
+		p->op.niov = 1;
+		p->iov->iov_base = (uint8_t *)p->iov->iov_base + len;
+		p->iov->iov_len -= len;
+		if (!p->iov->iov_len) {
+			p->iov++;
+			p->niov--;
+		}
+	}
+	p->op.off = p->off;
+	p->off += len;
+	p->turn.bytes = len;
+	stele_store_turn(q->s, &p->turn);
 }
 
 /* The cells' exact bytes and the iovecs for them, to whole pages. */
@@ -392,19 +442,13 @@ static enum stele_err plan(struct stele_rreq *q, int *fd, uint32_t *niov)
 	return STELE_OK;
 }
 
-static void start_part(struct stele_rreq *q, int fd, struct iovec *iov, uint32_t niov, uint64_t off,
-                       uint64_t want)
+static void start_part(struct stele_rreq *q, int fd, struct iovec *iov, uint32_t niov, uint64_t off)
 {
-	uint32_t i = q->pending++;
-	q->want[i] = want;
-	q->op[i] = (struct stele_op){.kind = STELE_OP_READV,
-	                             .fd = fd,
-	                             .iov = iov,
-	                             .niov = niov,
-	                             .off = off,
-	                             .cb = part_read,
-	                             .ctx = q};
-	stele_env_submit(q->s->env, &q->op[i]);
+	struct stele_part *p = &q->part[q->pending++];
+	*p = (struct stele_part){.q = q, .iov = iov, .niov = niov, .off = off};
+	p->turn = (struct stele_turn){.class = q->r->class, .begin = part_begins, .ctx = p};
+	p->op = (struct stele_op){.kind = STELE_OP_READV, .fd = fd, .cb = part_read, .ctx = p};
+	next_piece(p);
 }
 
 /* Begins to read cells of a shard that is known. False: look it up. */
@@ -423,8 +467,7 @@ static bool read_known(struct stele_rreq *q)
 		return false;
 	memcpy(q->crc, crc + r->first_cell, cells * sizeof(q->crc[0]));
 	start_part(q, fd, q->iov + 1, niov,
-	           q->at.data_off + (uint64_t)r->first_cell * STELE_CELL_LEN,
-	           stele_round_up(q->cells_len, STELE_PAGE));
+	           q->at.data_off + (uint64_t)r->first_cell * STELE_CELL_LEN);
 	return true;
 }
 
@@ -437,18 +480,17 @@ static void read_cells(struct stele_rreq *q)
 		end_read(q, err);
 		return;
 	}
-	uint64_t len = stele_round_up(q->cells_len, STELE_PAGE);
 	uint64_t off = q->at.data_off + (uint64_t)q->r->first_cell * STELE_CELL_LEN;
 	q->io_error = 0;
 	q->pending = 0;
 	if (q->front && niov && q->front_off + q->front_len == off) {
-		start_part(q, fd, q->iov, 1 + niov, q->front_off, q->front_len + len);
+		start_part(q, fd, q->iov, 1 + niov, q->front_off);
 		return;
 	}
 	if (q->front)
-		start_part(q, fd, q->iov, 1, q->front_off, q->front_len);
+		start_part(q, fd, q->iov, 1, q->front_off);
 	if (niov)
-		start_part(q, fd, q->iov + 1, niov, off, len);
+		start_part(q, fd, q->iov + 1, niov, off);
 }
 
 /* ---- one entry, blocking ---- */

@@ -1,7 +1,7 @@
 /*
  * Writing, up to the batch: admission, the cells' CRCs, and what the write meets.
  *
- *   stele_store_write -> cells' CRCs (a worker above 256 KiB) -> look-up (a worker: what the index has, for all
+ *   stele_store_write -> its turn (fair.h) -> cells' CRCs (a worker above 256 KiB) -> look-up (a worker: what the index has, for all
  *     writes that wait together) -> resolve -> store_batch.c
  *
  * The index is updated after a write is durable and before its callback, so that every reader sees what was
@@ -83,6 +83,7 @@ void stele_write_end(struct stele_wreq *q, enum stele_err err, uint64_t lsn)
 	struct stele_store_write *w = q->w;
 	s->writes--;
 	s->write_bytes -= q->bytes;
+	stele_store_turn_over(s, &q->turn, q->bytes);
 	w->err = err;
 	w->lsn = lsn;
 	w->detail[0] = '\0';
@@ -301,6 +302,20 @@ static enum stele_err admit(struct stele_store *s, struct stele_store_write *w,
 	return err;
 }
 
+/* Its turn has come, and is over with its callback. */
+static void write_begins(struct stele_turn *t)
+{
+	struct stele_wreq *q = t->ctx;
+	if (q->crc_bytes > STELE_WORK_BYTES) {
+		q->op = (struct stele_op){
+		    .kind = STELE_OP_WORK, .work = crc_work, .cb = crc_done, .ctx = q};
+		stele_env_submit(q->s->env, &q->op);
+	} else {
+		compute_crcs(q);
+		enqueue_lookup(q);
+	}
+}
+
 void stele_store_write(struct stele_store *s, struct stele_store_write *w)
 {
 	struct stele_wreq *q = NULL;
@@ -315,14 +330,12 @@ void stele_store_write(struct stele_store *s, struct stele_store_write *w)
 	}
 	s->writes++;
 	s->write_bytes += q->bytes;
-	if (q->crc_bytes > STELE_WORK_BYTES) {
-		q->op = (struct stele_op){
-		    .kind = STELE_OP_WORK, .work = crc_work, .cb = crc_done, .ctx = q};
-		stele_env_submit(s->env, &q->op);
-	} else {
-		compute_crcs(q);
-		enqueue_lookup(q);
-	}
+	q->turn = (struct stele_turn){.class = w->class,
+	                              .lane = STELE_LANE_WRITE,
+	                              .bytes = q->bytes,
+	                              .begin = write_begins,
+	                              .ctx = q};
+	stele_store_turn(s, &q->turn);
 }
 
 /* ---- lookup ---- */

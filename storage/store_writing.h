@@ -37,6 +37,7 @@ struct stele_wreq {
 	struct stele_wreq *next;
 	struct stele_store *s;
 	struct stele_store_write *w;
+	struct stele_turn turn;
 	struct stele_op op; /* CRCs */
 	uint64_t bytes;
 	uint64_t most;      /* bytes in a batch of its own, at the worst alignment */

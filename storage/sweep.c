@@ -124,7 +124,7 @@ static enum stele_err look(struct stele_scrub_run *c, uint64_t off, uint64_t len
 		return STELE_OK;
 	}
 	uint64_t end = off + len > c->x.landed ? off + len : c->x.landed;
-	uint64_t much = end - off < STELE_SWEEP_WINDOW ? end - off : STELE_SWEEP_WINDOW;
+	uint64_t most = c->most > len ? c->most : len, much = end - off < most ? end - off : most;
 	enum stele_err err = fill_window(c, off, much);
 	if (err) {
 		err = fill_window(c, off, len);

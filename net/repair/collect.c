@@ -125,8 +125,8 @@ static void written(struct stele_store_write *w)
 static void write(struct stele_collect *c, const struct stele_item *item)
 {
 	c->write_item = *item;
-	c->write =
-	    (struct stele_store_write){.item = &c->write_item, .n = 1, .cb = written, .ctx = c};
+	c->write = (struct stele_store_write){
+	    .item = &c->write_item, .n = 1, .class = STELE_BACKGROUND, .cb = written, .ctx = c};
 	struct stele_disk *disk = stele_slots_disk(c->slots, current(c)->slot);
 	if (disk)
 		stele_disk_write(disk, &c->write);

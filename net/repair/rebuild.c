@@ -474,8 +474,8 @@ static void append(struct job *j)
 		    .meta = j->ref[i].object.b,
 		    .meta_len = STELE_HASH_LEN,
 		};
-	j->write =
-	    (struct stele_store_write){.item = j->item, .n = 1 + j->nref, .cb = appended, .ctx = j};
+	j->write = (struct stele_store_write){
+	    .item = j->item, .n = 1 + j->nref, .class = STELE_REPAIR, .cb = appended, .ctx = j};
 	stele_disk_write(j->r->target, &j->write);
 }
 

@@ -544,9 +544,12 @@ static void poll_cb(struct stele_op *op)
 	kit_woken(p->k);
 }
 
-/* Sweeps the first extent, which is one step; is then so slow that it is cancelled. */
+/* Sweeps the first extent, which is one step, as the clients that wrote it have gone; is then so slow that it is
+ * cancelled. */
 static void sweep_a_little(struct large *l, bool deep, bool resume)
 {
+	for (uint64_t start = stele_env_now(l->k.env); stele_env_now(l->k.env) - start < 20000000;)
+		kit_pause(&l->k);
 	struct stele_store_scrub s = {
 	    .deep = deep, .resume = resume, .bytes_per_s = 1, .cb = kit_scrub_cb, .ctx = &l->k};
 	struct poll p = {.k = &l->k, .s = &s};
