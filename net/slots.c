@@ -26,6 +26,8 @@ struct probe {
 	struct known known;          /* out: of this slot, from now on */
 	bool opened, emptied, stale;
 	uint64_t incarnation;
+	uint64_t bad; /* entries that cannot be read, where files of extents have gone */
+	uint32_t extents_gone;
 	char reason[STELE_DETAIL_MAX]; /* out: why the disk cannot be used; "" */
 };
 
@@ -147,8 +149,7 @@ STELE_PRINTF(2, 3) static void refuse(struct probe *p, const char *fmt, ...)
 }
 
 /* The store that was opened: is it the disk that belongs here? */
-static void judge_found(struct probe *p, const char *dir, const struct stele_store *store,
-                        uint64_t fs)
+static void judge_found(struct probe *p, const char *dir, struct stele_store *store, uint64_t fs)
 {
 	struct stele_store_identity id;
 	stele_store_identity(store, &id);
@@ -167,6 +168,10 @@ static void judge_found(struct probe *p, const char *dir, const struct stele_sto
 				       dir, j);
 		return;
 	}
+	struct stele_store_status st;
+	stele_store_status(store, &st);
+	p->extents_gone = st.extents_gone;
+	p->bad = st.bad;
 	p->stale = p->known.present && id.incarnation <= p->known.incarnation;
 	p->incarnation = id.incarnation;
 	p->known = (struct known){.present = true,
@@ -295,6 +300,11 @@ static bool open_end(struct slot *slot)
 			    "identity, to be "
 			    "refilled",
 			    slot->number, slot->dir);
+		if (p->extents_gone)
+			say(s,
+			    "slot %u: %s: files of %u extents are missing; %" PRIu64
+			    " entries cannot be read and are to be repaired",
+			    slot->number, slot->dir, p->extents_gone, p->bad);
 		if (p->stale) {
 			snprintf(
 			    slot->reason, sizeof(slot->reason),

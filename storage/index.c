@@ -336,6 +336,37 @@ enum stele_err stele_index_mark(struct stele_index *ix, const struct stele_item_
 	return STELE_OK;
 }
 
+static enum stele_err mark_one_gone(struct stele_index *ix, struct stele_kv_iter *it,
+                                    bool (*is_gone)(void *ctx, uint32_t extent), void *ctx)
+{
+	size_t key_len, value_len;
+	const void *key = it->key(it, &key_len), *value = it->value(it, &value_len);
+	struct stele_item_at at;
+	if (!stele_index_key_decode(key, key_len, &at.key) ||
+	    !stele_index_value_decode(value, value_len, &at))
+		return stele_fail(STELE_ERR_CORRUPT, "index: an entry does not decode");
+	return is_gone(ctx, at.extent) ? stele_index_mark(ix, &at, true) : STELE_OK;
+}
+
+enum stele_err stele_index_mark_gone(struct stele_index *ix,
+                                     bool (*is_gone)(void *ctx, uint32_t extent), void *ctx)
+{
+	static const uint8_t first[1] = {STELE_INDEX_ENTRY};
+	struct stele_kv_iter *it;
+	STELE_TRY(stele_kv_iter_create(ix->kv, &it));
+	enum stele_err err = STELE_OK;
+	size_t len;
+	for (it->seek(it, first, 1); !err && it->valid(it); it->next(it)) {
+		if (*(const uint8_t *)it->key(it, &len) != STELE_INDEX_ENTRY)
+			break;
+		err = mark_one_gone(ix, it, is_gone, ctx);
+	}
+	if (!err)
+		err = it->status(it);
+	stele_kv_iter_destroy(it);
+	return err;
+}
+
 /* ---- an extent that was recycled ---- */
 
 /* What an item of that extent leaves behind: a tombstone that is no longer needed, or that of its victim, or a

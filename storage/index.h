@@ -75,6 +75,11 @@ STELE_MUST_USE enum stele_err stele_index_referenced(struct stele_kv_iter *it, u
 STELE_MUST_USE enum stele_err stele_index_mark(struct stele_index *ix,
                                                const struct stele_item_at *at, bool bad);
 
+/* Flags every entry that lies in an extent of which is_gone says so. Walks all of the index. */
+STELE_MUST_USE enum stele_err stele_index_mark_gone(struct stele_index *ix,
+                                                    bool (*is_gone)(void *ctx, uint32_t extent),
+                                                    void *ctx);
+
 /* The extent that these are items of was recycled, durably: what is left of it in the index goes. All of
  * its items, in any order; or tombstones in it that are not needed any more. */
 STELE_MUST_USE enum stele_err stele_index_forget(struct stele_index *ix,

@@ -534,6 +534,7 @@ void stele_store_status(struct stele_store *s, struct stele_store_status *out)
 	    .filled = !s->spare                 ? 0
 	              : stele_store_unfilled(s) ? s->spare->filled
 	                                        : s->vol.extent_len,
+	    .extents_gone = s->gone,
 	    .full = s->full,
 	    .fenced = s->fenced,
 	    .uptime_ns = stele_env_now(s->env) - s->opened_ns,

@@ -284,6 +284,7 @@ struct stele_store_status {
 	uint64_t bad;                  /* known victims still there */
 	uint64_t extents, extents_free;
 	uint64_t filled;               /* bytes of the next extent that were written ahead; 0: there is none yet */
+	uint32_t extents_gone; /* their files were missing at open: what lay in them is bad */
 	bool full;
 	bool fenced;
 	char fence_reason[STELE_DETAIL_MAX];

@@ -422,6 +422,22 @@ static enum stele_err bring_index_up(struct recovery *r)
 	return r->clean ? stele_index_load_counts(ix) : stele_index_recount(ix);
 }
 
+/* Entries of which the file has gone are not there, whatever the index says: they are victims at once. */
+static bool has_gone(void *ctx, uint32_t extent)
+{
+	const struct stele_store *s = ctx;
+	return extent >= s->extents_n || !s->extents[extent];
+}
+
+static enum stele_err mark_gone(struct recovery *r)
+{
+	struct stele_store *s = r->s;
+	const struct stele_index_counts *c = &s->index.counts;
+	for (uint32_t i = 0; i < c->extents; i++)
+		s->gone += c->live[i] && has_gone(s, i);
+	return s->gone ? stele_index_mark_gone(&s->index, has_gone, s) : STELE_OK;
+}
+
 /* ---- 4. seals ---- */
 
 /* Batches of which the heads have rotted may lie behind the last that counts: they were acknowledged, and the index may
@@ -512,6 +528,7 @@ static enum stele_err recover(struct recovery *r)
 	}
 	STELE_TRY(kill_torn(r));
 	STELE_TRY(bring_index_up(r));
+	STELE_TRY(mark_gone(r));
 	STELE_TRY(seal_open(r));
 	s->durable_lsn = s->applied_lsn = r->last_lsn;
 	s->next_lsn = r->last_lsn + 1;

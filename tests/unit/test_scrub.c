@@ -610,12 +610,23 @@ Test(scrub, names_everything_of_an_extent_that_is_gone)
 	snprintf(path, sizeof(path), "%s/extent-00000001", l.k.dir);
 	cr_assert_eq(unlink(path), 0);
 	kit_open(&l.k);
+	struct stele_store_status st;
+	stele_store_status(l.k.store, &st);
+	cr_assert(st.bad == 2 && st.extents_gone == 1,
+	          "before anybody has looked: %u of %u extents", (unsigned)st.bad, st.extents_gone);
+	cr_assert_eq(kit_same(&l.k, &l.b[0], 0), STELE_ERR_CORRUPT);
 	struct stele_store_scrub s = sweep(&l, false, false);
 	cr_assert(s.victims == 2 && s.entries == MANY, "%u of %u", (unsigned)s.victims,
 	          (unsigned)s.entries);
-	struct stele_store_status st;
 	stele_store_status(l.k.store, &st);
 	cr_assert_eq(st.bad, 2);
+	for (uint32_t i = 0; i < 2; i++) { /* as repair does */
+		cr_assert_eq(kit_put(&l.k, &l.b[i], 0, NULL), STELE_OK, "%s", stele_detail());
+		cr_assert_eq(kit_same(&l.k, &l.b[i], 0), STELE_OK, "%s", stele_detail());
+	}
+	kit_reopen(&l.k);
+	stele_store_status(l.k.store, &st);
+	cr_assert(st.bad == 0 && st.extents_gone == 0);
 	large_end(&l);
 }
 
