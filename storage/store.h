@@ -225,8 +225,7 @@ void stele_store_digest(struct stele_store *store, struct stele_store_digest *d)
 /* One scrub pass (N9): every live entry's CRCs and padding, in the order in which they lie on the disk; deep:
  * every cell's SHA-256 against its row, rows against the descriptor, the texts of records and marks too.
  * Throttled to bytes_per_s (0: none); beside reads and writes it has its share (fair.h) in any case.
- * Only one at a time: BUSY.
- * With nothing to do it fills the next extent with zeros while nobody writes (status.filled). Progress may be read at any time from the request, on any thread: of the
+ * Only one at a time: BUSY. Progress may be read at any time from the request, on any thread: of the
  * bytes and entries gone through by this pass. A victim whose kind is STELE_ENTRY_FOOTER is damage outside any live entry,
  * named in why: nothing is lost by it.
  * resume: goes on where the last one of this kind (deep or not) with `resume` was when it was cancelled or the
@@ -259,7 +258,8 @@ void stele_store_scrubbed(const struct stele_store *store, bool deep,
  * the one with the most to gain for what it costs, (1 - u) * age / (1 + u) for the share u that is alive (Rosenblum and
  * Ousterhout, 1992), as soon as room is short or little of it is alive; one of which nothing is alive at once.
  * What it meets damaged it leaves where it is, until that is repaired. Runs until it is cancelled, or
- * the disk is fenced. Only one at a time: BUSY. Progress may be read at any time from the request. */
+ * the disk is fenced. Only one at a time: BUSY.
+ * With nothing to empty it fills the next extent with zeros while nobody writes (status.filled). Progress may be read at any time from the request. */
 struct stele_store_reclaim {
 	uint64_t bytes_per_s; /* of copies while there is room enough; 0: no limit */
 	void (*cb)(struct stele_store_reclaim *r);
