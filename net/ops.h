@@ -1,7 +1,8 @@
 /*
  * Opcode -> handler: start reading the storage node here. The table says who may call what, and how large; handlers
- * live in ops_shard.c (shards, references), ops_record.c (records, marks, refusals), ops_list.c (what is
- * there), ops_admin.c (status, repair, scrub, disks, map). All run on the node's loop; req->node is the struct stele_node.
+ * live in ops_shard.c (shards), ops_ref.c (references), ops_record.c (records, marks, refusals), ops_list.c (what is
+ * there), ops_rebuild.c (rebuilding, promises, reports), ops_admin.c (status, repair, scrub, disks, map). All run on the node's
+ * loop; req->node is the struct stele_node.
  */
 #ifndef NET_OPS_H
 #define NET_OPS_H

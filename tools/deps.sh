@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Installs the Debian 12 packages that building and testing Stele needs, when any is missing. As root it
-# installs them; otherwise it prints the line to run and fails. Sourced or run by demo.sh and test.sh.
+# installs them; otherwise it prints the line to run and fails. Run by demo.sh and test.sh.
 set -euo pipefail
 case "${1:-}" in -h | --help)
 	sed -n '2,4s/^# \{0,1\}//p' "$0"

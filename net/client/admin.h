@@ -16,8 +16,8 @@ struct stele_node_answer {
 	char *body; /* NUL-terminated; NULL without one */
 };
 
-/* Sends the same request to every node of the map and waits for all answers, or connect_ns for a connection and
- * timeout_ns altogether. *answers (stele_answers_free) holds one per node of the map, in its order. NOMEM, CANCELLED. */
+/* Sends the same request to every node of the map and waits for all answers, each for timeout_ns, connecting included.
+ * *answers (stele_answers_free) holds one per node of the map, in its order. NOMEM, CANCELLED. */
 STELE_MUST_USE enum stele_err stele_ask_nodes(struct stele *s, uint16_t op, const char *json,
                                               uint64_t timeout_ns,
                                               struct stele_node_answer **answers, uint32_t *n);

@@ -75,7 +75,7 @@ struct stele_find_request {
 };
 void stele_session_find(struct stele_session *s, struct stele_find_request *req);
 
-/* A mark, or a record made elsewhere, on the disks of its id's record window. */
+/* A mark, on the disks of its id's record window. */
 struct stele_mark_request {
 	STELE_REQUEST(stele_mark_request);
 	struct stele_mark mark;    /* author, cluster, time, nonce are filled */

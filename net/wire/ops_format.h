@@ -53,7 +53,7 @@ struct
 
 struct stele_ping_disk {
 	uint16_t slot;
-	uint8_t state; /* 0 missing, 1 serving, 2 full, 3 fenced, 4 refilling */
+	uint8_t state; /* 0 missing, 1 serving, 2 full, 3 fenced, 4 refilling, 5 refilling and full */
 	struct stele_uuid uuid;
 	uint64_t incarnation, lsn, capacity, used;
 };
