@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #include "net/cluster/map.h"
+#include "tools/config.h"
 #include "tools/daemon.h"
 #include "tools/dev_make.h"
 #include "tools/json_out.h"
@@ -208,28 +209,57 @@ static void print_nodes(struct stele_cli *cli, struct stele_daemon *const *d, ui
 
 /* ---- up ---- */
 
-/* A cluster that is there already must be the one that is asked for. */
+/* A cluster that is there already must be the one that is asked for. have: what it was made with, 0: without the option. */
+static enum stele_err same(struct dev *dev, const char *option, uint64_t have)
+{
+	char with[24] = "";
+	if (stele_cli_number(dev->cli, option, have) == have)
+		return STELE_OK;
+	if (have)
+		snprintf(with, sizeof(with), " %" PRIu64, have);
+	return stele_fail(STELE_ERR_USAGE,
+	                  "%s has a cluster made with%s --%s%s already: leave --%s away, or stele dev "
+	                  "down --delete",
+	                  dev->dir, have ? "" : "out", option, with, option);
+}
+
+/* What only the nodes' own files say. */
+static enum stele_err check_nodes(struct dev *dev)
+{
+	enum stele_err err = STELE_OK;
+	struct stele_config *config = malloc(sizeof(*config));
+	if (!config)
+		return stele_fail(STELE_ERR_NOMEM, "out of memory");
+	for (uint32_t i = 0; i < dev->n && err == STELE_OK; i++) {
+		char ini[STELE_PATH_MAX];
+		snprintf(ini, sizeof(ini), "%.4000s/steled.ini", dev->daemon[i].dir);
+		err = stele_config_load(ini, config);
+		if (err == STELE_OK)
+			err = same(dev, "capacity", config->capacity);
+		if (err == STELE_OK)
+			err = same(dev, "heal", config->heal_ns / 1000000000);
+	}
+	free(config);
+	return err;
+}
+
 static enum stele_err check_same(struct dev *dev, const struct stele_map *map)
 {
-	struct stele_cli *cli = dev->cli;
-	const char *code = stele_cli_text(cli, "code");
+	const char *code = stele_cli_text(dev->cli, "code");
 	const struct stele_pool *pool = stele_map_pool_named(map, "evidence");
 	char name[STELE_NAME_MAX] = "";
 	if (pool)
 		stele_code_id_name(&pool->code, name);
-	if (stele_cli_number(cli, "nodes", map->nnodes) != map->nnodes)
-		return stele_fail(
-		    STELE_ERR_USAGE,
-		    "%s has a cluster of %u nodes already: leave --nodes away, or stele dev "
-		    "down --delete",
-		    dev->dir, map->nnodes);
+	STELE_TRY(same(dev, "nodes", map->nnodes));
+	STELE_TRY(same(dev, "disks", map->nnodes ? map->ndisks / map->nnodes : 0));
+	if (pool)
+		STELE_TRY(same(dev, "collect-age", pool->collect_age_s));
 	if (code && strcmp(code, name) != 0)
-		return stele_fail(
-		    STELE_ERR_USAGE,
-		    "%s has a cluster with %s already: leave --code away, or stele dev "
-		    "down --delete",
-		    dev->dir, name);
-	return STELE_OK;
+		return stele_fail(STELE_ERR_USAGE,
+		                  "%s has a cluster made with --code %s already: leave --code away, "
+		                  "or stele dev down --delete",
+		                  dev->dir, name);
+	return check_nodes(dev);
 }
 
 static enum stele_err check_existing(struct dev *dev, const char *file)
@@ -436,7 +466,7 @@ const struct stele_command stele_cmd_dev[] = {
      .summary = "start a local cluster of real daemons on loopback; returns when it serves",
      .details =
          "Makes keys, map and nodes 1...N in DIR the first time; later it starts those that do "
-         "not run.\nEvery node counts as a host of its own. Files of others in DIR are left "
+         "not run,\nand refuses options that say otherwise. Every node counts as a host of its own. Files of others in DIR are left "
          "alone.",
      .example = "stele dev up --dir /tmp/dev --nodes 8 --code rs-4-2",
      .opt = up_opts,

@@ -221,6 +221,36 @@ DEV(everything_may_be_repeated)
 	cr_assert_eq(stele("dev down --delete"), 0);
 }
 
+/* What it was made with may be said again; anything else is refused, not ignored. */
+DEV(a_cluster_keeps_what_it_was_made_with)
+{
+	static const char made[] = "dev up --nodes 2 --code rep-2 --disks 3 --capacity 192MiB "
+	                           "--heal 7 --collect-age 60";
+	static const struct {
+		const char *line, *message;
+	} other[] = {
+	    {"dev up --disks 1", "made with --disks 3 already: leave --disks away"},
+	    {"dev up --disks 0", "made with --disks 3"},
+	    {"dev up --capacity 1GiB", "made with --capacity 201326592"},
+	    {"dev up --heal 8", "made with --heal 7"},
+	    {"dev up --collect-age 61", "made with --collect-age 60"},
+	};
+	cr_assert_eq(stele(made), 0, "%s", err_text);
+	cr_assert_eq(stele(made), 0, "%s", err_text);
+	for (size_t i = 0; i < sizeof(other) / sizeof(other[0]); i++) {
+		cr_assert_eq(stele(other[i].line), 2, "%s", other[i].line);
+		assert_err(other[i].message);
+	}
+	cr_assert_eq(stele("dev down --delete"), 0);
+	cr_assert_eq(stele("dev up --nodes 2 --code rep-2"), 0, "%s", err_text);
+	cr_assert_eq(stele("dev up --disks 1"), 0, "%s", err_text);
+	cr_assert_eq(stele("dev up --capacity 1GiB"), 2);
+	assert_err("has a cluster made without --capacity already");
+	cr_assert_eq(stele("dev up --heal 8"), 2);
+	assert_err("has a cluster made without --heal already");
+	cr_assert_eq(stele("dev down"), 0);
+}
+
 DEV(files_of_others_are_left_alone)
 {
 	write_file(in_dir("notes.txt"), "mine", 0644);
@@ -341,9 +371,9 @@ DEV(wrong_use)
 	assert_err("/nonexistent/d: No such file");
 	cr_assert_eq(stele("dev up --nodes 2 --code rep-2"), 0, "%s", err_text);
 	cr_assert_eq(stele("dev up --nodes 4"), 2);
-	assert_err("has a cluster of 2 nodes already");
+	assert_err("has a cluster made with --nodes 2 already");
 	cr_assert_eq(stele("dev up --code rs-4-2"), 2);
-	assert_err("has a cluster with rep-2 already");
+	assert_err("has a cluster made with --code rep-2 already");
 	cr_assert_eq(stele("dev kill 3"), 2);
 	assert_err("\"3\" is none of the nodes");
 	cr_assert_eq(stele("dev kill 1 x"), 2);
