@@ -6,6 +6,7 @@
 #include <libgen.h>
 #include <stdlib.h>
 #include <time.h>
+#include <unistd.h>
 
 #include "net/anchor/archive.h"
 #include "net/anchor/verify.h"
@@ -39,9 +40,7 @@ static enum stele_err beside(const char *cluster, const char *name, char out[STE
 
 static enum stele_err find_paths(const struct stele_cli *cli, struct paths *p)
 {
-	const char *cluster = cli->cluster ? cli->cluster : getenv("STELE_CLUSTER");
-	if (!cluster || !*cluster)
-		cluster = "/etc/stele/cluster.json";
+	const char *cluster = stele_cluster_file(cli->cluster, NULL);
 	int n = snprintf(p->cluster, sizeof(p->cluster), "%s", cluster);
 	if (n < 0 || (size_t)n >= sizeof(p->cluster))
 		return stele_fail(STELE_ERR_USAGE, "%.80s...: path too long", cluster);
@@ -288,7 +287,6 @@ static enum stele_err load_policy(struct stele_cli *cli, struct stele_env *env,
                                   struct stele_policy *policy, bool *has)
 {
 	const char *path = stele_cli_text(cli, "policy");
-	struct paths p;
 	struct stele_map *map;
 	enum stele_err err;
 	*has = true;
@@ -300,12 +298,13 @@ static enum stele_err load_policy(struct stele_cli *cli, struct stele_env *env,
 		free(json);
 		return err == STELE_OK ? err : stele_wrap(err, "%s", path);
 	}
-	if (!cli->cluster && !getenv("STELE_CLUSTER")) {
+	bool named;
+	const char *cluster = stele_cluster_file(cli->cluster, &named);
+	if (!named && access(cluster, F_OK) != 0 && errno == ENOENT) { /* offline, anywhere */
 		*has = false;
 		return STELE_OK;
 	}
-	STELE_TRY(find_paths(cli, &p));
-	STELE_TRY(load_map(env, p.cluster, &map));
+	STELE_TRY(load_map(env, cluster, &map));
 	err = stele_anchor_policy_of(map, policy);
 	stele_map_unref(map);
 	return err;
@@ -406,7 +405,7 @@ static const struct stele_opt proof_opts[] = {
 static const struct stele_opt verify_opts[] = {
     {"file", 0, STELE_OPT_TEXT, "FILE", "the bytes that the proof is about"},
     {"policy", 0, STELE_OPT_TEXT, "FILE",
-     "whom to trust and what to require; otherwise the cluster file says"},
+     "whom to trust and what to require; otherwise the cluster file says, if there is one"},
     {0}};
 
 const struct stele_command stele_cmd_anchor[] = {

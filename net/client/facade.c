@@ -12,6 +12,16 @@
 
 /* ---- the handle ---- */
 
+const char *stele_cluster_file(const char *given, bool *named)
+{
+	const char *env = getenv("STELE_CLUSTER");
+	if (!given && env && *env)
+		given = env;
+	if (named)
+		*named = given != NULL;
+	return given ? given : CLUSTER_DEFAULT;
+}
+
 static enum stele_err key_path(const char *cluster, const char *given, char out[STELE_PATH_MAX])
 {
 	const char *env = getenv("STELE_KEY"), *slash = strrchr(cluster, '/');
@@ -67,13 +77,11 @@ static enum stele_err open_session(struct stele *s, struct stele_map *map,
 
 static enum stele_err open_parts(struct stele *s, const struct stele_open_opts *opts)
 {
-	const char *env = getenv("STELE_CLUSTER"), *cluster = opts->cluster;
+	const char *cluster = stele_cluster_file(opts->cluster, NULL);
 	struct stele_env_opts env_opts = {0};
 	struct stele_map *map;
 	struct stele_keys keys;
 	char key[STELE_PATH_MAX];
-	if (!cluster)
-		cluster = env && *env ? env : CLUSTER_DEFAULT;
 	STELE_TRY(stele_env_create(&env_opts, &s->env));
 	STELE_TRY(key_path(cluster, opts->key, key));
 	STELE_TRY(load_map(s, cluster, &map));

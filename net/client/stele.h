@@ -13,8 +13,12 @@ struct stele_env;
 struct stele_map;
 struct stele_session; /* net/client/session.h: the asynchronous layer below, which the simulator drives */
 
+/* The cluster file: given, unless it is NULL, else $STELE_CLUSTER, unless that is empty, else /etc/stele/cluster.json.
+ * *named (may be NULL): somebody named it, it is not the last. */
+const char *stele_cluster_file(const char *given, bool *named);
+
 struct stele_open_opts {
-	const char *cluster; /* cluster file; NULL: $STELE_CLUSTER, else /etc/stele/cluster.json */
+	const char *cluster; /* NULL: as stele_cluster_file says */
 	const char *key;     /* key file; NULL: $STELE_KEY, else client.key beside the cluster file */
 };
 /* USAGE (no such file, unreadable), DENIED (key permissions), CORRUPT (a file that does not verify). No connection is made. */

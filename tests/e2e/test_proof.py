@@ -67,12 +67,30 @@ class Proofs(Case):
                 self.one_line(c.stele("proof", "verify", proof, "--file", wrong), 5)
                 self.assertEqual(self.both(proof, wrong, policy), (5, 5))
             # nothing is trusted without a policy, and nobody is asked
-            alone = run(STELE, "proof", "verify", proof, "--file", f, "--json")
-            self.assertEqual(alone.json["log"]["verdict"], "not established", str(alone))
+            for env in ({}, {"STELE_CLUSTER": ""}):
+                alone = self.ok(run(STELE, "proof", "verify", proof, "--file", f, "--json", env=env))
+                self.assertEqual(alone.json["log"]["verdict"], "not established", str(alone))
             for argv in ([STELE, "proof", "verify"], [sys.executable, "-B", VERIFY_PY]):
                 self.one_line(run(*argv, proof), 1, "nothing is established", "--file", "--policy")
             by_pipe = run(STELE, "proof", "verify", proof, "--file", "-", "--policy", policy, stdin=content)
             self.ok(by_pipe)
+
+    def test_the_default_cluster_file(self):
+        """A machine whose /etc/stele/cluster.json is there needs neither --cluster nor the variable, for any command."""
+        c = self.cluster
+        own_etc = ["unshare", "--user", "--map-root-user", "--mount", "sh", "-c",
+                   'mount -t tmpfs none /etc && mkdir /etc/stele && cp "$0"/cluster.json "$0"/client.key /etc/stele && "$@"',
+                   c.path]
+        if run(*own_etc, "true").code != 0:
+            self.skipTest("no mount namespaces here")
+        f, proof = c.file("f", b"content"), os.path.join(c.dir, "proof")
+        self.ok(c.put(f))
+        self.ok(c.stele("anchor", "now"))
+        self.ok(c.stele("proof", sha256(b"content"), "-o", proof))
+        for env in ({}, {"STELE_CLUSTER": ""}):
+            self.ok(run(*own_etc, STELE, "ls", env=env))
+            out = self.ok(run(*own_etc, STELE, "proof", "verify", proof, "--file", f, "--json", env=env)).json
+            self.assertEqual(out["log"]["verdict"], "established", out)
 
     def test_changed_proofs_and_policies(self):
         c = self.cluster
