@@ -7,6 +7,7 @@
 
 #include "net/ops.h"
 #include "net/scrubs.h"
+#include "storage/base/text.h"
 
 void stele_op_hello(struct stele_request *req)
 {
@@ -268,6 +269,13 @@ static json_t *request_json(struct stele_request *req)
 	return json;
 }
 
+/* Paths and what went wrong with them, which need not be UTF-8 as a reply must. */
+static json_t *text_json(const char *text)
+{
+	char clean[3 * STELE_DETAIL_MAX];
+	return json_string(stele_text_utf8(text, clean, sizeof(clean)));
+}
+
 static const char *slot_state_name(enum stele_slot_state state)
 {
 	static const char *const name[] = {"missing", "serving",   "full",
@@ -279,19 +287,20 @@ static const char *slot_state_name(enum stele_slot_state state)
 static json_t *slot_json(struct stele_slots *slots, uint32_t i, const struct stele_store_status *st)
 {
 	enum stele_slot_state state = stele_slots_state(slots, i);
-	json_t *o = json_pack("{s:i, s:s, s:s}", "slot", (int)i, "state", slot_state_name(state),
-	                      "reason", stele_slots_reason(slots, i));
+	json_t *o = json_pack("{s:i, s:s, s:o}", "slot", (int)i, "state", slot_state_name(state),
+	                      "reason", text_json(stele_slots_reason(slots, i)));
 	if (!st || !o)
 		return o;
 	char uuid[33];
-	json_t *more = json_pack("{s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:s}",
+	json_t *more = json_pack("{s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:o}",
 	                         "disk", stele_hex(st->identity.disk.b, 16, uuid), "capacity",
 	                         (json_int_t)st->capacity, "used", (json_int_t)st->used, "live",
 	                         (json_int_t)st->live, "shards", (json_int_t)st->shards, "refs",
 	                         (json_int_t)st->refs, "records", (json_int_t)st->records, "marks",
 	                         (json_int_t)st->marks, "bad", (json_int_t)st->bad, "incarnation",
 	                         (json_int_t)st->identity.incarnation, "lsn",
-	                         (json_int_t)st->identity.lsn, "fence", st->fence_reason);
+	                         (json_int_t)st->identity.lsn, "fence",
+	                         text_json(st->fence_reason));
 	if (more)
 		json_object_update(o, more);
 	json_decref(more);
@@ -302,12 +311,12 @@ static json_t *repair_json(const struct stele_repair *repair)
 {
 	struct stele_repair_status st;
 	stele_repair_status(repair, &st);
-	return json_pack("{s:b, s:I, s:b, s:I, s:I, s:I, s:I, s:I, s:I, s:s}", "running",
+	return json_pack("{s:b, s:I, s:b, s:I, s:I, s:I, s:I, s:I, s:I, s:o}", "running",
 	                 st.running, "round", (json_int_t)st.round, "clean", st.clean, "todo",
 	                 (json_int_t)st.todo, "shards", (json_int_t)st.shards, "copies",
 	                 (json_int_t)st.copies, "failures", (json_int_t)st.failures, "bytes",
 	                 (json_int_t)st.bytes, "bytes_todo", (json_int_t)st.bytes_todo,
-	                 "last_failure", st.last_failure);
+	                 "last_failure", text_json(st.last_failure));
 }
 
 static json_t *scrub_json(const struct stele_scrubs *scrubs)
@@ -319,15 +328,15 @@ static json_t *scrub_json(const struct stele_scrubs *scrubs)
 		char hex[STELE_HEX_LEN];
 		const struct stele_victim *v = &st.victim[i];
 		json_array_append_new(
-		    names, json_pack("{s:i, s:i, s:i, s:i, s:s, s:s}", "slot", v->slot, "pool",
+		    names, json_pack("{s:i, s:i, s:i, s:i, s:s, s:o}", "slot", v->slot, "pool",
 		                     v->key.pool, "kind", v->key.kind, "index", v->key.index, "id",
-		                     stele_hash_hex(&v->key.id, hex), "why", v->why));
+		                     stele_hash_hex(&v->key.id, hex), "why", text_json(v->why)));
 	}
-	return json_pack("{s:b, s:b, s:I, s:I, s:I, s:I, s:I, s:s, s:o}", "running", st.running,
+	return json_pack("{s:b, s:b, s:I, s:I, s:I, s:I, s:I, s:o, s:o}", "running", st.running,
 	                 "deep", st.deep, "passes", (json_int_t)st.passes, "bytes_done",
 	                 (json_int_t)st.bytes_done, "bytes_total", (json_int_t)st.bytes_total,
 	                 "entries", (json_int_t)st.entries, "victims", (json_int_t)st.victims,
-	                 "last_failure", st.last_failure, "named", names);
+	                 "last_failure", text_json(st.last_failure), "named", names);
 }
 
 static json_t *status_json(const struct survey *v)

@@ -6,6 +6,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "storage/base/text.h"
+
 static enum stele_err dump(struct stele_cli *cli, json_t *value, size_t flags)
 {
 	if (!value)
@@ -61,35 +63,13 @@ json_t *stele_json_u64(uint64_t v)
 	                      : json_sprintf("%llu", (unsigned long long)v);
 }
 
-/* How long the UTF-8 character at p is, 0: it is none. */
-static size_t character(const char *p)
-{
-	size_t left = strlen(p);
-	for (size_t n = 1; n <= 4 && n <= left; n++) {
-		json_t *one = json_stringn(p, n);
-		json_decref(one);
-		if (one)
-			return n;
-	}
-	return 0;
-}
-
 json_t *stele_json_text(const char *text)
 {
-	json_t *value = json_string(text);
-	if (value)
-		return value;
-	char *clean = malloc(3 * strlen(text) + 1);
-	size_t len = 0;
-	if (!clean)
+	if (!text)
 		return NULL;
-	while (*text) {
-		size_t n = character(text);
-		memcpy(clean + len, n ? text : "\xef\xbf\xbd", n ? n : 3);
-		len += n ? n : 3;
-		text += n ? n : 1;
-	}
-	value = json_stringn(clean, len);
+	size_t cap = 3 * strlen(text) + 1;
+	char *clean = malloc(cap);
+	json_t *value = clean ? json_string(stele_text_utf8(text, clean, cap)) : NULL;
 	free(clean);
 	return value;
 }

@@ -82,6 +82,25 @@ static size_t utf8_step(const uint8_t *s, size_t len)
 	return n;
 }
 
+char *stele_text_utf8(const char *text, char *out, size_t cap)
+{
+	static const char none[] = "\xef\xbf\xbd";
+	size_t left = strlen(text), at = 0;
+	assert(cap > 0);
+	while (left > 0) {
+		size_t step = utf8_step((const uint8_t *)text, left);
+		size_t len = step ? step : sizeof(none) - 1;
+		if (len >= cap - at)
+			break;
+		memcpy(out + at, step ? text : none, len);
+		at += len;
+		text += step ? step : 1;
+		left -= step ? step : 1;
+	}
+	out[at] = '\0';
+	return out;
+}
+
 static bool line_ok(const char *s, size_t len)
 {
 	if (len == 0 || len >= STELE_NAME_MAX || (len == 1 && s[0] == '-') || s[0] == ' ' ||

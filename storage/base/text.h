@@ -69,4 +69,8 @@ bool stele_text_u64(const char *s, size_t len, uint64_t max, uint64_t *out);
 bool stele_caip2_ok(const char *s, size_t len);
 bool stele_name_ok(const char *s, size_t len);
 
+/* Any text (a path, an error's detail) as UTF-8: bytes that are none become U+FFFD, and what out cannot hold is cut off
+ * between two characters. Three times the text's length, and one, always suffice. Returns out. */
+char *stele_text_utf8(const char *text, char *out, size_t cap);
+
 #endif

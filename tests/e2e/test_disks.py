@@ -97,6 +97,23 @@ class Several(Case):
         self.healthy()
         self.whole()
 
+    def test_a_slot_whose_reason_is_no_text_is_named(self):
+        """A path is bytes. A reply is JSON: what is no UTF-8 is replaced in it, and no slot is left out."""
+        c = self.cluster
+        ini = os.path.join(c.path, "node3", "steled.ini")
+        with open(ini, "rb") as f:
+            text = f.read()
+        c.kill(3)
+        with open(ini, "wb") as f:
+            f.write(text.replace(b"dir = disk1\n", b"dir = disk\xff1\n"))
+        c.start(3)
+        r = c.stele("status", "--json")
+        slots = r.json["nodes"][2]["slots"]
+        self.assertEqual([s["slot"] for s in slots], [0, 1, 2], str(r))
+        self.assertEqual(slots[1]["state"], "missing")
+        self.assertIn("disk\ufffd1", slots[1]["reason"])
+        self.assertIn("disk\ufffd1".encode(), c.stele("status").out)
+
     def test_a_disk_goes_and_comes_back_with_all_it_had(self):
         c = self.cluster
         self.settle()
