@@ -4,6 +4,7 @@
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "net/wire/ops_format.h"
 #include "tools/health.h"
@@ -41,7 +42,7 @@ static json_t *health_json(const struct stele_health_report *r)
 		json_t *node = json_pack("{s:i, s:s, s:s, s:b}", "node", (int)a->node, "name",
 		                         a->name, "addr", a->addr, "up", r->json[i] != NULL);
 		if (!r->json[i])
-			json_object_set_new(node, "why", json_string(a->detail));
+			json_object_set_new(node, "why", stele_json_text(a->detail));
 		else
 			for (const char *const *k =
 			         (const char *const[]){"slots", "repair", "scrub", "collect", NULL};
@@ -55,46 +56,60 @@ static json_t *health_json(const struct stele_health_report *r)
 	                 "nodes_all", (int)r->nnodes, "pools", pools, "nodes", nodes);
 }
 
+/* What a node says under that name, "" where it says none. */
+static const char *word_of(const json_t *o, const char *key)
+{
+	const char *word = json_string_value(json_object_get(o, key));
+	return word ? word : "";
+}
+
+static void print_slot(FILE *out, const json_t *slot, size_t at)
+{
+	char used[STELE_SIZE_TEXT], cap[STELE_SIZE_TEXT];
+	const char *state = word_of(slot, "state"), *note = word_of(slot, "fence");
+	size_t len = strlen(state);
+	bool good = strcmp(state, "serving") == 0;
+	if (!*note)
+		note = word_of(slot, "reason");
+	fputs(stele_tty_style(out, good ? STELE_TTY_GREEN : STELE_TTY_YELLOW), out);
+	stele_cli_print(out, state);
+	fprintf(out, "%*s%s", len < 9 ? (int)(9 - len) : 0, "",
+	        stele_tty_style(out, STELE_TTY_PLAIN));
+	if (strcmp(state, "missing") != 0)
+		fprintf(
+		    out,
+		    "  slot %zu  %s of %s  %" JSON_INTEGER_FORMAT " shards  %" JSON_INTEGER_FORMAT
+		    " bad",
+		    at,
+		    stele_size_text((uint64_t)json_integer_value(json_object_get(slot, "used")),
+		                    used),
+		    stele_size_text((uint64_t)json_integer_value(json_object_get(slot, "capacity")),
+		                    cap),
+		    json_integer_value(json_object_get(slot, "shards")),
+		    json_integer_value(json_object_get(slot, "bad")));
+	fputs(*note ? "  " : "", out);
+	stele_cli_print(out, note);
+	fputc('\n', out);
+}
+
 static void print_node(const struct stele_cli *cli, const struct stele_node_answer *a,
                        const json_t *json)
 {
 	FILE *out = cli->out;
 	if (!json) {
-		fprintf(out, "  %-4u %-12s %-22s %sdown%s  %s\n", a->node, a->name, a->addr,
-		        stele_tty_style(out, STELE_TTY_RED), stele_tty_style(out, STELE_TTY_PLAIN),
-		        a->detail);
+		fprintf(out, "  %-4u %-12s %-22s %sdown%s  ", a->node, a->name, a->addr,
+		        stele_tty_style(out, STELE_TTY_RED), stele_tty_style(out, STELE_TTY_PLAIN));
+		stele_cli_print(out, a->detail);
+		fputc('\n', out);
 		return;
 	}
 	size_t at;
 	json_t *slot;
 	json_array_foreach(json_object_get(json, "slots"), at, slot)
 	{
-		char used[STELE_SIZE_TEXT], cap[STELE_SIZE_TEXT];
-		const char *state = json_string_value(json_object_get(slot, "state"));
-		const char *reason = json_string_value(json_object_get(slot, "reason"));
-		const char *fence = json_string_value(json_object_get(slot, "fence"));
-		const char *note = fence && *fence ? fence : reason;
-		bool good = strcmp(state, "serving") == 0;
-		fprintf(out, "  %-4u %-12s %-22s %s%-9s%s", a->node, at == 0 ? a->name : "",
-		        at == 0 ? a->addr : "",
-		        stele_tty_style(out, good ? STELE_TTY_GREEN : STELE_TTY_YELLOW), state,
-		        stele_tty_style(out, STELE_TTY_PLAIN));
-		if (strcmp(state, "missing") == 0)
-			fprintf(out, "  %s\n", reason);
-		else
-			fprintf(
-			    out,
-			    "  slot %zu  %s of %s  %" JSON_INTEGER_FORMAT
-			    " shards  %" JSON_INTEGER_FORMAT " bad%s%s\n",
-			    at,
-			    stele_size_text(
-			        (uint64_t)json_integer_value(json_object_get(slot, "used")), used),
-			    stele_size_text(
-			        (uint64_t)json_integer_value(json_object_get(slot, "capacity")),
-			        cap),
-			    json_integer_value(json_object_get(slot, "shards")),
-			    json_integer_value(json_object_get(slot, "bad")),
-			    note && *note ? "  " : "", note ? note : "");
+		fprintf(out, "  %-4u %-12s %-22s ", a->node, at == 0 ? a->name : "",
+		        at == 0 ? a->addr : "");
+		print_slot(out, slot, at);
 	}
 }
 
@@ -365,15 +380,16 @@ static void print_victims(struct stele_cli *cli, const struct scrub_sum *sum)
 	json_array_foreach(sum->named, at, v)
 	{
 		fprintf(cli->out,
-		        "  node %" JSON_INTEGER_FORMAT " slot %" JSON_INTEGER_FORMAT
-		        " sha256:%s kind %" JSON_INTEGER_FORMAT " index %" JSON_INTEGER_FORMAT
-		        ": %s\n",
+		        "  node %" JSON_INTEGER_FORMAT " slot %" JSON_INTEGER_FORMAT " sha256:",
 		        json_integer_value(json_object_get(v, "node")),
-		        json_integer_value(json_object_get(v, "slot")),
-		        json_string_value(json_object_get(v, "id")),
+		        json_integer_value(json_object_get(v, "slot")));
+		stele_cli_print(cli->out, word_of(v, "id"));
+		fprintf(cli->out,
+		        " kind %" JSON_INTEGER_FORMAT " index %" JSON_INTEGER_FORMAT ": ",
 		        json_integer_value(json_object_get(v, "kind")),
-		        json_integer_value(json_object_get(v, "index")),
-		        json_string_value(json_object_get(v, "why")));
+		        json_integer_value(json_object_get(v, "index")));
+		stele_cli_print(cli->out, word_of(v, "why"));
+		fputc('\n', cli->out);
 	}
 }
 
