@@ -286,8 +286,6 @@ void stele_op_shard_get(struct stele_request *req)
 	enum stele_err err = stele_head_shard_get_decode(req->head, req->head_len, &h);
 	if (err == STELE_OK)
 		err = stele_ops_disk(req, h.slot, &disk);
-	if (err == STELE_OK && h.cells > STELE_SHARD_CELLS_MAX)
-		err = stele_fail(STELE_ERR_INVALID, "no shard has %u cells", h.cells);
 	struct shard_get *g = err == STELE_OK ? calloc(1, sizeof(*g)) : NULL;
 	if (err == STELE_OK && !g)
 		err = stele_fail(STELE_ERR_NOMEM, "out of memory");

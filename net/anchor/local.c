@@ -189,11 +189,6 @@ uint64_t stele_anchor_local_count(const struct stele_anchor_local *l)
 	return l->n;
 }
 
-bool stele_anchor_local_torn(const struct stele_anchor_local *l)
-{
-	return l->torn;
-}
-
 enum stele_err stele_anchor_local_line(struct stele_anchor_local *l, uint64_t number,
                                        struct stele_anchor_line *out)
 {

@@ -26,8 +26,6 @@ STELE_MUST_USE enum stele_err stele_anchor_local_open(struct stele_env *env, con
                                                       bool write, struct stele_anchor_local **out);
 void stele_anchor_local_close(struct stele_anchor_local *l); /* accepts NULL */
 uint64_t stele_anchor_local_count(const struct stele_anchor_local *l);
-/* True: a torn last line was ignored. */
-bool stele_anchor_local_torn(const struct stele_anchor_local *l);
 /* Line `number`, read again from the file. NOT_FOUND beyond the last. */
 STELE_MUST_USE enum stele_err stele_anchor_local_line(struct stele_anchor_local *l, uint64_t number,
                                                       struct stele_anchor_line *out);
