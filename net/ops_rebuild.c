@@ -3,7 +3,6 @@
 
 #include "net/ops.h"
 #include "net/repair/rebuild.h"
-#include "storage/base/sha256.h"
 
 #define CELLS_PER_BUF (STELE_BUF_LEN / STELE_CELL_LEN)
 #define REPORT_NS     (10ull * 1000 * 1000 * 1000)
@@ -21,7 +20,7 @@ struct reread {
 	struct iovec iov[STELE_SHARD_LEN_MAX / STELE_BUF_LEN];
 	uint32_t nbuf;
 	struct stele_op work;
-	bool good;
+	enum stele_err err; /* OK, CORRUPT: what was read is the shard, is not; NOMEM */
 	struct stele_store_write write;
 	struct stele_item item;
 };
@@ -42,27 +41,13 @@ static void reread_hash(struct stele_op *op) /* on a worker */
 {
 	struct reread *c = op->ctx;
 	struct stele_descriptor d;
-	struct stele_hash id, leaf[CELLS_PER_BUF];
-	size_t used;
-	c->good = false;
-	if (stele_descriptor_decode_prefix(c->read.meta, c->read.meta_len, &d, &used) != STELE_OK)
-		return;
-	stele_descriptor_id(&d, &id);
-	const struct stele_hash *row = (const struct stele_hash *)(c->read.meta + used);
-	uint32_t cells = stele_descriptor_cells(&d);
-	if (!stele_hash_equal(&id, &c->key.id) || c->key.index >= d.n ||
-	    c->read.meta_len - used < (size_t)cells * STELE_HASH_LEN || c->read.data_len != d.S ||
-	    !stele_descriptor_row_ok(&d, c->key.index, row))
-		return;
-	for (uint32_t i = 0; i < c->nbuf; i++) {
-		uint64_t at = (uint64_t)i * STELE_BUF_LEN;
-		uint64_t len = d.S - at < STELE_BUF_LEN ? d.S - at : STELE_BUF_LEN;
-		uint64_t n = (len + STELE_CELL_LEN - 1) / STELE_CELL_LEN;
-		stele_sha256_cells(c->buf[i]->data, len, leaf);
-		if (memcmp(leaf, row + (size_t)i * CELLS_PER_BUF, n * sizeof(leaf[0])) != 0)
-			return;
-	}
-	c->good = true;
+	struct stele_hash *rows = NULL;
+	c->err = stele_shard_meta_read(c->read.meta, c->read.meta_len, &c->key.id, c->key.index, &d,
+	                               &rows);
+	if (c->err == STELE_OK &&
+	    (c->read.data_len != d.S || !stele_rebuild_matches(&d, rows, c->key.index, c->buf)))
+		c->err = STELE_ERR_CORRUPT;
+	free(rows);
 }
 
 static void keep_written(struct stele_store_write *w)
@@ -77,13 +62,17 @@ static void reread_hashed(struct stele_op *op)
 		reread_end(c, STELE_ERR_CANCELLED, "the node is stopping");
 		return;
 	}
-	if (!c->good)
+	if (c->err == STELE_ERR_CORRUPT)
 		stele_disk_report_bad(c->disk, &c->key);
+	if (c->err == STELE_ERR_NOMEM) {
+		reread_end(c, c->err, "out of memory");
+		return;
+	}
 	if (!c->keep) {
 		reread_end(c, STELE_OK, "");
 		return;
 	}
-	if (!c->good) {
+	if (c->err != STELE_OK) {
 		reread_end(c, STELE_ERR_CORRUPT, "this copy is corrupt");
 		return;
 	}

@@ -3,9 +3,9 @@
 #include <assert.h>
 #include <stdlib.h>
 
+#include "erasure/shard_meta.h"
 #include "net/ops.h"
 #include "storage/base/crc.h"
-#include "storage/base/merkle.h"
 #include "storage/base/sha256.h"
 
 #define CELLS_PER_BUF (STELE_BUF_LEN / STELE_CELL_LEN)
@@ -18,7 +18,7 @@ struct shard_put {
 	struct stele_disk *disk;
 	struct stele_head_shard_put head;
 	struct stele_descriptor desc;
-	const struct stele_hash *rows; /* own first */
+	struct stele_hash *rows; /* once verified: of all shards */
 	uint32_t cells;
 	struct stele_key key;
 	struct stele_store_have have;
@@ -33,6 +33,7 @@ struct shard_put {
 
 static void put_free(struct shard_put *p)
 {
+	free(p->rows);
 	free(p->crc);
 	free(p);
 }
@@ -93,34 +94,18 @@ static enum stele_err verify_buf(struct shard_put *p, uint32_t buf, uint64_t len
 	struct stele_hash leaf[CELLS_PER_BUF];
 	uint8_t *data = p->req->body[buf]->data;
 	uint32_t first = buf * CELLS_PER_BUF;
+	const struct stele_hash *row = stele_shard_meta_row(&p->desc, p->rows, p->key.index);
 	stele_sha256_cells(data, len, leaf);
 	for (uint32_t c = 0; (uint64_t)c * STELE_CELL_LEN < len; c++) {
 		uint64_t at = (uint64_t)c * STELE_CELL_LEN;
 		uint64_t cell = len - at < STELE_CELL_LEN ? len - at : STELE_CELL_LEN;
-		if (!stele_hash_equal(&leaf[c], &p->rows[first + c]))
+		if (!stele_hash_equal(&leaf[c], &row[first + c]))
 			return stele_fail(STELE_ERR_CORRUPT,
 			                  "shard %u: cell %u does not hash to its row",
 			                  p->key.index, first + c);
 		p->crc[first + c] = stele_crc32c(data + at, cell, 0);
 	}
 	memset(data + len, 0, stele_round_up(len, STELE_PAGE) - len);
-	return STELE_OK;
-}
-
-static enum stele_err verify_rows(struct shard_put *p)
-{
-	uint32_t roots = stele_descriptor_roots(&p->desc);
-	uint32_t own = roots == 1 ? 0 : p->key.index;
-	const struct stele_hash *row = p->rows;
-	if (!stele_descriptor_row_ok(&p->desc, own, row))
-		return stele_fail(STELE_ERR_CORRUPT, "row %u does not match its root", own);
-	for (uint32_t i = 0; i < roots; i++) {
-		if (i == own)
-			continue;
-		row += p->cells;
-		if (!stele_descriptor_row_ok(&p->desc, i, row))
-			return stele_fail(STELE_ERR_CORRUPT, "row %u does not match its root", i);
-	}
 	return STELE_OK;
 }
 
@@ -148,7 +133,8 @@ static enum stele_err verify_padding(const struct shard_put *p)
 static void put_verify(struct stele_op *op) /* on a worker */
 {
 	struct shard_put *p = op->ctx;
-	enum stele_err err = verify_rows(p);
+	enum stele_err err = stele_shard_meta_read(p->head.meta, p->head.meta_len, &p->key.id,
+	                                           p->key.index, &p->desc, &p->rows);
 	uint64_t left = p->desc.S;
 	for (uint32_t i = 0; i < p->req->nbody && err == STELE_OK; i++) {
 		uint64_t len = left < STELE_BUF_LEN ? left : STELE_BUF_LEN;
@@ -203,11 +189,10 @@ static enum stele_err put_decode(struct shard_put *p)
 	STELE_TRY(stele_head_shard_put_decode(req->head, req->head_len, h));
 	STELE_TRY(stele_descriptor_decode_prefix(h->meta, h->meta_len, &p->desc, &used));
 	p->cells = stele_descriptor_cells(&p->desc);
-	size_t rows = (size_t)stele_descriptor_roots(&p->desc) * p->cells * STELE_HASH_LEN;
-	if (h->meta_len - used != rows || h->index >= p->desc.n || req->body_len != p->desc.S)
+	if (h->meta_len != stele_shard_meta_len(&p->desc) || h->index >= p->desc.n ||
+	    req->body_len != p->desc.S)
 		return stele_fail(STELE_ERR_INVALID,
 		                  "shard: index, rows or body do not fit the descriptor");
-	p->rows = (const struct stele_hash *)(h->meta + used);
 	p->key = (struct stele_key){.pool = h->pool, .kind = STELE_ENTRY_SHARD, .index = h->index};
 	stele_descriptor_id(&p->desc, &p->key.id);
 	STELE_TRY(stele_ops_may_write(req, h->slot, h->pool, &p->key.id, &p->disk));

@@ -5,7 +5,7 @@
  */
 #include "net/client/columns.h"
 
-#include "net/client/shard_meta.h"
+#include "erasure/shard_meta.h"
 
 static void decode(const struct stele_columns *c)
 {

@@ -10,7 +10,7 @@
 
 struct stele_columns {
 	const struct stele_descriptor *desc;
-	const struct stele_hash *rows; /* of all distinct shards (net/client/shard_meta.h) */
+	const struct stele_hash *rows; /* of all distinct shards (erasure/shard_meta.h) */
 	uint32_t first_cell, cells;
 	uint64_t len;                     /* bytes of one shard's columns */
 	uint8_t *shard[STELE_CODE_N_MAX]; /* their columns, where needed */

@@ -5,7 +5,7 @@
 #include <stdlib.h>
 
 #include "net/client/get_job.h"
-#include "net/client/shard_meta.h"
+#include "erasure/shard_meta.h"
 
 static struct stele_get_job *job_of(struct stele_job *job)
 {

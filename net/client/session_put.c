@@ -9,7 +9,7 @@
 
 #include "net/client/put.h"
 #include "net/client/session_private.h"
-#include "net/client/shard_meta.h"
+#include "erasure/shard_meta.h"
 #include "storage/base/merkle.h"
 
 #define ALIGN STELE_PAGE

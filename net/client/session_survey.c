@@ -7,7 +7,7 @@
 #include <stdlib.h>
 
 #include "net/client/session_private.h"
-#include "net/client/shard_meta.h"
+#include "erasure/shard_meta.h"
 #include "net/client/spread.h" /* retries */
 
 #define SLOTS_SHALLOW 8u

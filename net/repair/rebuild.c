@@ -6,7 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#include "erasure/code.h"
+#include "erasure/shard_meta.h"
 #include "storage/base/crc.h"
 #include "storage/base/sha256.h"
 
@@ -41,9 +41,8 @@ struct job {
 	uint32_t waiting;
 	const struct stele_code *code;
 	struct stele_descriptor desc;
-	uint32_t cells, nbuf;                     /* of one shard */
-	struct stele_hash *row[STELE_CODE_N_MAX]; /* in rows; rep-n: all row 0 */
-	uint8_t *rows;
+	uint32_t cells, nbuf; /* of one shard */
+	struct stele_hash *rows;
 	uint8_t *meta; /* descriptor, own row, others: as the store wants it */
 	uint32_t meta_len;
 	struct ref *ref;
@@ -122,41 +121,21 @@ static void ask_refs(struct job *j);
 
 static enum stele_err take_meta(struct job *j, uint32_t index, const uint8_t *bytes, uint32_t len)
 {
-	struct stele_hash id;
-	size_t used;
-	STELE_TRY(stele_descriptor_decode_prefix(bytes, len, &j->desc, &used));
-	stele_descriptor_id(&j->desc, &id);
-	uint32_t roots = stele_descriptor_roots(&j->desc);
+	struct stele_hash *row[STELE_CODE_N_MAX];
+	STELE_TRY(stele_shard_meta_read(bytes, len, &j->r->block, index, &j->desc, &j->rows));
 	j->cells = stele_descriptor_cells(&j->desc);
 	j->nbuf = (j->cells + CELLS_PER_BUF - 1) / CELLS_PER_BUF;
-	size_t row_len = (size_t)j->cells * STELE_HASH_LEN;
-	if (!stele_hash_equal(&id, &j->r->block) || index >= j->desc.n ||
-	    j->r->index >= j->desc.n || len - used != roots * row_len)
-		return stele_fail(STELE_ERR_CORRUPT, "meta does not belong to the block");
+	if (j->r->index >= j->desc.n)
+		return stele_fail(STELE_ERR_CORRUPT, "the block has no shard %u", j->r->index);
 	STELE_TRY(stele_code_find(&j->desc.code, &j->code));
-	j->rows = malloc(roots * row_len);
 	j->meta = malloc(len);
 	j->crc = calloc(j->cells, sizeof(*j->crc));
-	if (!j->rows || !j->meta || !j->crc)
+	if (!j->meta || !j->crc)
 		return stele_fail(STELE_ERR_NOMEM, "rebuild: out of memory");
-	uint32_t own = roots == 1 ? 0 : index;
-	const uint8_t *at = bytes + used;
-	memcpy(j->rows + own * row_len, at, row_len);
-	for (uint32_t i = 0; i < roots; i++)
-		if (i != own)
-			memcpy(j->rows + i * row_len, at += row_len, row_len);
-	for (uint32_t i = 0; i < j->desc.n; i++) {
-		j->row[i] = (struct stele_hash *)(j->rows + (roots == 1 ? 0 : i) * row_len);
-		if (!stele_descriptor_row_ok(&j->desc, i, j->row[i]))
-			return stele_fail(STELE_ERR_CORRUPT, "row %u does not match its root", i);
-	}
+	for (uint32_t i = 0; i < stele_descriptor_roots(&j->desc); i++)
+		row[i] = j->rows + (size_t)i * j->cells;
 	struct stele_writer w = stele_writer(j->meta, len);
-	stele_write_bytes(&w, bytes, used);
-	uint32_t mine = roots == 1 ? 0 : j->r->index;
-	stele_write_bytes(&w, j->rows + mine * row_len, row_len);
-	for (uint32_t i = 0; i < roots; i++)
-		if (i != mine)
-			stele_write_bytes(&w, j->rows + i * row_len, row_len);
+	stele_shard_meta_write(&w, &j->desc, j->r->index, row);
 	j->meta_len = (uint32_t)stele_written(&w);
 	return STELE_OK;
 }
@@ -176,7 +155,8 @@ static void got_meta(struct stele_call *call)
 	free(j->rows);
 	free(j->meta);
 	free(j->crc);
-	j->rows = j->meta = NULL;
+	j->rows = NULL;
+	j->meta = NULL;
 	j->crc = NULL;
 	if (err == STELE_ERR_CORRUPT)
 		j->bad |= 1ull << p->helper;
@@ -401,15 +381,16 @@ static uint64_t buf_part(const struct job *j, uint32_t b)
 	return j->desc.S - at < STELE_BUF_LEN ? j->desc.S - at : STELE_BUF_LEN;
 }
 
-static bool hashes_ok(const struct job *j, struct stele_buf *const *buf, uint32_t index)
+bool stele_rebuild_matches(const struct stele_descriptor *d, const struct stele_hash *rows,
+                           uint32_t index, struct stele_buf *const *buf)
 {
 	struct stele_hash leaf[CELLS_PER_BUF];
-	for (uint32_t b = 0; b < j->nbuf; b++) {
-		uint64_t len = buf_part(j, b);
+	const struct stele_hash *row = stele_shard_meta_row(d, rows, index);
+	for (uint64_t at = 0; at < d->S; at += STELE_BUF_LEN, row += CELLS_PER_BUF, buf++) {
+		uint64_t len = d->S - at < STELE_BUF_LEN ? d->S - at : STELE_BUF_LEN;
 		uint64_t n = (len + STELE_CELL_LEN - 1) / STELE_CELL_LEN;
-		stele_sha256_cells(buf[b]->data, len, leaf);
-		if (memcmp(leaf, j->row[index] + (size_t)b * CELLS_PER_BUF, n * sizeof(leaf[0])) !=
-		    0)
+		stele_sha256_cells((*buf)->data, len, leaf);
+		if (memcmp(leaf, row, n * sizeof(leaf[0])) != 0)
 			return false;
 	}
 	return true;
@@ -430,11 +411,11 @@ static void decode_work(struct stele_op *op) /* on a worker */
 			j->crc[(b * STELE_BUF_LEN + at) / STELE_CELL_LEN] = stele_crc32c(
 			    out[0] + at, len - at < STELE_CELL_LEN ? len - at : STELE_CELL_LEN, 0);
 	}
-	j->present = hashes_ok(j, j->out, j->r->index);
+	j->present = stele_rebuild_matches(&j->desc, j->rows, j->r->index, j->out);
 	if (j->present)
 		return;
 	for (uint32_t i = 0; i < j->plan.nread; i++)
-		if (!hashes_ok(j, j->in[i], j->plan.read[i]))
+		if (!stele_rebuild_matches(&j->desc, j->rows, j->plan.read[i], j->in[i]))
 			j->bad |= 1ull << j->from[i];
 }
 

@@ -6,6 +6,7 @@
 #ifndef NET_REPAIR_REBUILD_H
 #define NET_REPAIR_REBUILD_H
 
+#include "erasure/shard_meta.h"
 #include "net/cluster/peers.h"
 #include "net/slots.h"
 #include "storage/io/buf.h"
@@ -31,5 +32,8 @@ struct stele_rebuild {
 	void *job;
 };
 void stele_rebuild_start(struct stele_rebuild *r);
+/* Whether a whole shard, in as many buffers as it takes, hashes to its row. rows: stele_shard_meta_read's. On a worker. */
+bool stele_rebuild_matches(const struct stele_descriptor *d, const struct stele_hash *rows,
+                           uint32_t index, struct stele_buf *const *buf);
 
 #endif

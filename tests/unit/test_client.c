@@ -7,7 +7,7 @@
 #include <stdlib.h>
 
 #include "net/client/columns.h"
-#include "net/client/shard_meta.h"
+#include "erasure/shard_meta.h"
 #include "storage/base/sha256.h"
 #include "tests/sim/world.h"
 

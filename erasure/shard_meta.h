@@ -2,8 +2,8 @@
  * A shard's meta as it travels (net/PROTOCOL.md: SHARD_PUT, SHARD_GET): descriptor, the shard's own row, the other rows in
  * ascending order (rep-n: the one row). Pure. Thread: any.
  */
-#ifndef NET_CLIENT_SHARD_META_H
-#define NET_CLIENT_SHARD_META_H
+#ifndef ERASURE_SHARD_META_H
+#define ERASURE_SHARD_META_H
 
 #include "erasure/block.h"
 

@@ -1,5 +1,5 @@
 /* The order of rows in a shard's meta, and the checks without which none of it means anything. */
-#include "net/client/shard_meta.h"
+#include "erasure/shard_meta.h"
 
 #include <stdlib.h>
 
