@@ -30,11 +30,12 @@ static json_t *health_json(const struct stele_health_report *r)
 		const struct stele_pool_health *p = &r->pool[i];
 		json_array_append_new(
 		    pools,
-		    json_pack("{s:s, s:i, s:o, s:o, s:o, s:o, s:i, s:i}", "name", p->name,
+		    json_pack("{s:s, s:i, s:o, s:o, s:o, s:o, s:i, s:i, s:i}", "name", p->name,
 		              "tolerance", (int)p->t, "margin", margin_json(p->margin), "things",
 		              stele_json_u64(p->things), "degraded", stele_json_u64(p->degraded),
 		              "bytes", stele_json_u64(p->bytes), "groups", (int)p->groups,
-		              "groups_unseen", (int)p->groups_unseen));
+		              "groups_unseen", (int)p->groups_unseen, "groups_blind",
+		              (int)p->groups_blind));
 	}
 	json_t *nodes = json_array();
 	for (uint32_t i = 0; i < r->nnodes; i++) {
@@ -135,19 +136,30 @@ static void print_health(const struct stele_cli *cli, const struct stele_health_
 		print_margin(out, p->margin);
 		fprintf(out, "%5u %7" PRIu64 " %9" PRIu64 " %11s%s\n", p->t, p->things, p->degraded,
 		        stele_size_text(p->bytes, bytes),
-		        p->groups_unseen ? "  some placement groups have no node that answers"
-		                         : "");
+		        p->groups_unseen + p->groups_blind
+		            ? "  and what only disks hold that do not answer"
+		            : "");
 	}
 	const char *word = stele_health_word(r);
 	bool good = strcmp(word, "ok") == 0 || strcmp(word, "empty") == 0;
 	fprintf(out, "state: %s%s%s", stele_tty_style(out, good ? STELE_TTY_GREEN : STELE_TTY_RED),
 	        word, stele_tty_style(out, STELE_TTY_PLAIN));
-	if (r->margin != STELE_MARGIN_NONE)
+	if (r->margin >= 0 && r->blind > 0)
+		fprintf(out, ", so many disks do not answer that there may be more on them");
+	else if (r->margin != STELE_MARGIN_NONE)
 		fprintf(out, ", margin %d: every block survives the loss of %d more disks",
 		        r->margin, r->margin < 0 ? 0 : r->margin);
 	if (r->margin < 0)
 		fprintf(out, ", some cannot be read until disks come back");
 	fprintf(out, "\n");
+}
+
+static enum stele_err not_seen(const struct stele_health_report *r)
+{
+	return stele_fail(STELE_ERR_DEGRADED,
+	                  "%u placement groups may hold things on disks alone that do not answer: "
+	                  "what they survive is not known until disks come back",
+	                  r->blind);
 }
 
 static enum stele_err verdict(const struct stele_health_report *r)
@@ -157,7 +169,9 @@ static enum stele_err verdict(const struct stele_health_report *r)
 		    STELE_ERR_UNAVAILABLE,
 		    "some blocks cannot be read from the nodes that answer: bring nodes "
 		    "back with `stele dev start` or by starting steled");
-	if (r->degraded > 0 || r->unseen)
+	if (r->blind > 0)
+		return not_seen(r);
+	if (r->degraded > 0)
 		return stele_fail(STELE_ERR_DEGRADED,
 		                  "%" PRIu64 " of %" PRIu64
 		                  " blocks and records are below full width: `stele repair --wait` "
@@ -281,6 +295,8 @@ static enum stele_err report_repair(struct stele_cli *cli, const struct stele_he
 		                  "some blocks have too few shards on the nodes that answer; bring "
 		                  "nodes back and run it again%s%.200s",
 		                  *sum->last_failure ? "; last failure: " : "", sum->last_failure);
+	if (after->blind > 0)
+		return not_seen(after);
 	if (after->degraded > 0)
 		return stele_fail(STELE_ERR_DEGRADED,
 		                  "%" PRIu64
@@ -567,9 +583,11 @@ const struct stele_command stele_cmd_admin[] = {
     {.name = "status",
      .args = "",
      .summary = "nodes, disks, and how many more losses every block survives",
-     .details =
-         "Judges by what answers now. Exit 0: all at full width; 3: degraded; 7: some blocks "
-         "cannot be read at present.",
+     .details = "Judges by what answers now. Exit 0: all at full width; 3: degraded, or so few "
+                "disks answer "
+                "that others may\nhold things nobody lists (state \"unknown\": the margin is that "
+                "of what is "
+                "seen); 7: some blocks cannot be\nread at present.",
      .example = "stele status --cluster dev/cluster.json",
      .flags = STELE_CMD_CLUSTER,
      .run = run_status},

@@ -10,6 +10,7 @@
 
 struct group { /* what is known of one placement group */
 	bool seen;
+	uint32_t silent; /* disks of its window that do not answer */
 	int margin;
 	uint64_t things, degraded, bytes;
 };
@@ -18,6 +19,8 @@ static void merge_row(struct group *g, const json_t *row)
 {
 	json_int_t margin = json_integer_value(json_array_get(row, 4));
 	uint64_t things = (uint64_t)json_integer_value(json_array_get(row, 2));
+	uint32_t silent = (uint32_t)(json_integer_value(json_array_get(row, 5)) -
+	                             json_integer_value(json_array_get(row, 6)));
 	/* Two primaries at once (R1): believe the one that sees more, and the worse margin. */
 	if (!g->seen || things > g->things) {
 		g->things = things;
@@ -26,12 +29,15 @@ static void merge_row(struct group *g, const json_t *row)
 	}
 	if (!g->seen || margin < g->margin)
 		g->margin = (int)margin;
+	if (!g->seen || silent < g->silent)
+		g->silent = silent;
 	g->seen = true;
 }
 
 static void merge_pool(struct stele_health_report *r, const struct stele_pool *pool,
                        struct group *group, struct stele_pool_health *out)
 {
+	uint32_t n = (uint32_t)pool->code.k + pool->code.m;
 	out->groups = 1u << pool->pgs_log2;
 	out->t = stele_code_id_t(&pool->code);
 	out->margin = STELE_MARGIN_NONE;
@@ -49,6 +55,8 @@ static void merge_pool(struct stele_health_report *r, const struct stele_pool *p
 		}
 	}
 	for (uint32_t i = 0; i < out->groups; i++) {
+		/* What nobody lists does not exist for its primary: it may be whole on the silent. */
+		out->groups_blind += group[i].seen && group[i].silent >= n;
 		out->groups_unseen += !group[i].seen;
 		out->things += group[i].things;
 		out->degraded += group[i].degraded;
@@ -73,7 +81,7 @@ static enum stele_err merge(struct stele_health_report *r, const struct stele_ma
 		merge_pool(r, &map->pool[i], group, p);
 		r->things += p->things;
 		r->degraded += p->degraded;
-		r->unseen |= p->groups_unseen > 0;
+		r->blind += p->groups_unseen + p->groups_blind;
 		if (p->margin < r->margin)
 			r->margin = p->margin;
 	}
@@ -129,7 +137,9 @@ const char *stele_health_word(const struct stele_health_report *r)
 {
 	if (r->margin < 0)
 		return "unrecoverable";
-	if (r->degraded > 0 || r->unseen)
+	if (r->blind > 0)
+		return "unknown";
+	if (r->degraded > 0)
 		return "degraded";
 	return r->things == 0 ? "empty" : "ok";
 }

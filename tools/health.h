@@ -16,8 +16,9 @@ struct stele_pool_health {
 	uint64_t degraded; /* below full width */
 	int margin;        /* of the worst; -1: unrecoverable now; STELE_MARGIN_NONE */
 	uint64_t bytes;
-	uint32_t groups,
-	    groups_unseen; /* placement groups, and those no reachable node answers for */
+	uint32_t groups,   /* placement groups */
+	    groups_unseen, /* no node that answers has a disk of them */
+	    groups_blind;  /* as many of their disks do not answer as hold all of one thing */
 };
 
 struct stele_health_report {
@@ -28,14 +29,14 @@ struct stele_health_report {
 	uint32_t npools;
 	int margin;
 	uint64_t things, degraded;
-	bool unseen; /* some group has no primary that answers */
+	uint32_t blind; /* groups that may hold things nobody answers for: they count nowhere */
 };
 
 /* Asks every node for a fresh inventory. Nodes that do not answer are in the report, not an error. UNAVAILABLE: none
  * answered. */
 STELE_MUST_USE enum stele_err stele_health_ask(struct stele *s, struct stele_health_report *out);
 void stele_health_finish(struct stele_health_report *r); /* accepts a zeroed one */
-/* "ok", "degraded", "unrecoverable", "empty" */
+/* "ok", "degraded", "unrecoverable", "empty"; "unknown": the margin is only that of what is seen */
 const char *stele_health_word(const struct stele_health_report *r);
 
 #endif

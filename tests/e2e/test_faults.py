@@ -142,6 +142,46 @@ class Disks(Case):
             self.assertTrue(self.ok(c.get(sha256(d))).out == d)
 
 
+class Silence(Case):
+    """What only silent disks hold is in no inventory: nothing may be claimed of it."""
+    code, options = "rep-2", ("--heal", "3600")
+
+    def unknown(self):
+        c = self.cluster
+        status = c.json("status", code=3)
+        self.assertEqual(status["state"], "unknown", status)
+        self.assertGreater(sum(p["groups_blind"] + p["groups_unseen"] for p in status["pools"]), 0)
+        text = self.ok(c.stele("status"), 3)
+        self.assertIn(b"state: unknown", text.out)
+        self.assertNotIn(b"survives", text.out)
+        self.one_line(text, 3, "placement groups", "do not answer")
+        for words in (["repair", "--wait"], ["scrub", "--wait"]):
+            self.ok(c.stele(*words), 3)
+        return status
+
+    def test_all_holders_silent(self):
+        c = self.cluster
+        c.json("repair", "--wait")
+        data = blob(300000, seed=8)
+        self.ok(c.put(c.file("f", data)))
+        holders = [n for n in range(1, 9) if forge.shards(c.disk(n))]
+        records = [n for n in range(1, 9) if n not in holders and forge.records(c.disk(n))]
+        self.assertEqual(len(holders), 2)
+        c.kill(holders[0])
+        status = c.json("status", code=3)
+        self.assertEqual((status["state"], status["margin"]), ("degraded", 0), "one disk has all of nothing")
+        c.kill(holders[1])
+        self.assertEqual(c.get(sha256(data)).code, 7)
+        self.unknown()
+        c.kill(*records)
+        self.unknown()
+        c.start(*holders, *records)
+        self.ok(c.stele("repair", "--wait"))
+        status = c.json("status")
+        self.assertEqual((status["state"], status["margin"]), ("ok", 1))
+        self.assertTrue(self.ok(c.get(sha256(data))).out == data)
+
+
 class Kills(Case):
     options = ("--collect-age", "2")
 
