@@ -150,14 +150,75 @@ static void reread_start(struct stele_request *req, uint32_t slot, const struct 
 	stele_disk_read(disk, &c->read);
 }
 
+/* ---- REPORT_BAD ---- */
+
+struct recheck { /* of a record: does its signature hold? */
+	struct stele_request *req;
+	struct stele_disk *disk;
+	struct stele_key key;
+	struct stele_store_list list;
+	struct stele_piece piece[STELE_PIECES_MAX];
+};
+
+static void recheck_listed(struct stele_store_list *l)
+{
+	struct recheck *c = l->ctx;
+	struct stele_record record;
+	for (uint32_t i = 0; l->err == STELE_OK && i < l->n; i++) {
+		const struct stele_listed *it = &l->item[i];
+		if (stele_hash_equal(&it->key.sub, &c->key.sub) && !it->bad &&
+		    (stele_record_decode(it->meta, it->meta_len, true, &record, c->piece) !=
+		         STELE_OK ||
+		     stele_record_check_sig(&record) != STELE_OK))
+			stele_disk_report_bad(c->disk, &c->key);
+	}
+	if (l->err == STELE_OK)
+		stele_reply(c->req, NULL, 0, NULL, 0, NULL, NULL);
+	else
+		stele_ops_fail(c->req, l->err, "index");
+	stele_store_list_finish(l);
+	free(c);
+}
+
+static void recheck_start(struct stele_request *req, uint32_t slot, const struct stele_key *key)
+{
+	struct stele_disk *disk;
+	enum stele_err err = stele_ops_disk(req, slot, &disk);
+	struct recheck *c = err == STELE_OK ? calloc(1, sizeof(*c)) : NULL;
+	if (err == STELE_OK && !c)
+		err = stele_fail(STELE_ERR_NOMEM, "out of memory");
+	if (err != STELE_OK) {
+		stele_reply_error(req, err);
+		return;
+	}
+	c->req = req;
+	c->disk = disk;
+	c->key = *key;
+	c->list = (struct stele_store_list){.pool = key->pool,
+	                                    .first = key->id,
+	                                    .last = key->id,
+	                                    .kinds = STELE_KIND_BIT(STELE_ENTRY_RECORD),
+	                                    .want_meta = true,
+	                                    .max = 1,
+	                                    .cb = recheck_listed,
+	                                    .ctx = c};
+	struct stele_hash before = key->sub; /* an id may have thousands of records */
+	if (stele_hash_back(&before))
+		c->list.after = (struct stele_key){
+		    .pool = key->pool, .kind = STELE_ENTRY_RECORD, .id = key->id, .sub = before};
+	stele_disk_list(disk, &c->list);
+}
+
 void stele_op_report_bad(struct stele_request *req)
 {
 	struct stele_head_report_bad h;
 	enum stele_err err = stele_head_report_bad_decode(req->head, req->head_len, &h);
-	if (err == STELE_OK && h.key.kind != STELE_ENTRY_SHARD)
-		err = stele_fail(STELE_ERR_INVALID, "only shards are reported");
+	if (err == STELE_OK && h.key.kind != STELE_ENTRY_SHARD && h.key.kind != STELE_ENTRY_RECORD)
+		err = stele_fail(STELE_ERR_INVALID, "only shards and records are reported");
 	if (err != STELE_OK)
 		stele_reply_error(req, err);
+	else if (h.key.kind == STELE_ENTRY_RECORD)
+		recheck_start(req, h.slot, &h.key);
 	else
 		reread_start(req, h.slot, &h.key, false);
 }

@@ -387,7 +387,6 @@ static bool block_doubts(const struct thing *t,
 struct entry {
 	const struct stele_holding *h;
 	uint32_t holders;
-	uint32_t source;
 	bool held[STELE_WINDOW_MAX];
 	bool bad[STELE_WINDOW_MAX]; /* held, but spoilt */
 };
@@ -437,8 +436,7 @@ static bool next_entry(const struct thing *t, const struct stele_holding *after,
 		for (uint32_t i = t->from[w]; i < t->to[w]; i++)
 			if (is_entry(&v->held[w][i]) && entry_cmp(&v->held[w][i], e->h) == 0)
 				*(v->held[w][i].bad ? &e->bad[w] : &e->held[w]) = true;
-		if (e->held[w] && e->holders++ == 0)
-			e->source = w;
+		e->holders += e->held[w];
 	}
 	return true;
 }
@@ -447,15 +445,19 @@ static struct stele_job copy_job(const struct thing *t, const struct entry *e, u
 {
 	const struct stele_pg_view *v = t->view;
 	bool refusal = e->h->kind == STELE_ENTRY_REFUSE;
-	return (struct stele_job){.kind = STELE_JOB_COPY,
-	                          .pool = v->pool->id,
-	                          .pg = v->pg,
-	                          .id = t->id,
-	                          .sub = e->h->sub,
-	                          .entry_kind = e->h->kind,
-	                          .margin = refusal ? (int)STELE_CODE_N_MAX : (int)e->holders - 1,
-	                          .target = v->window.disk[w],
-	                          .source = v->window.disk[e->source]};
+	struct stele_job job = {.kind = STELE_JOB_COPY,
+	                        .pool = v->pool->id,
+	                        .pg = v->pg,
+	                        .id = t->id,
+	                        .sub = e->h->sub,
+	                        .entry_kind = e->h->kind,
+	                        .margin = refusal ? (int)STELE_CODE_N_MAX : (int)e->holders - 1,
+	                        .target = v->window.disk[w]};
+	for (uint32_t i = 0; i < v->window.n && !refusal && job.nhelpers < STELE_CODE_N_MAX; i++)
+		if (e->held[i])
+			job.helper[job.nhelpers++] = (struct stele_wire_helper){
+			    .node = v->window.disk[i].node, .slot = v->window.disk[i].slot};
+	return job;
 }
 
 /* Bad copies are made good where they are; then others are made, until there are enough. */

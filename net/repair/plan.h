@@ -41,7 +41,7 @@ struct stele_pg_view {
 enum stele_job_kind {
 	STELE_JOB_REBUILD, /* shard `index` onto target from helpers */
 	STELE_JOB_REFS,    /* all references of the block from source to target */
-	STELE_JOB_COPY,    /* one record, mark or refusal (kind, sub) from source to target */
+	STELE_JOB_COPY,    /* one record, mark or refusal (kind, sub) onto target from a helper */
 };
 struct stele_job {
 	enum stele_job_kind kind;
@@ -54,7 +54,7 @@ struct stele_job {
 	int margin;         /* now: the less, the more urgent */
 	uint64_t bytes;
 	struct stele_window_disk target, source;
-	uint8_t nhelpers;
+	uint8_t nhelpers; /* COPY: who holds it, to be tried in this order; none for a refusal */
 	struct stele_wire_helper helper[STELE_CODE_N_MAX];
 };
 

@@ -25,6 +25,9 @@ struct runner { /* one job under way */
 	uint8_t *into;          /* 1 MiB: a list reply */
 	struct stele_key after; /* REFS: how far the source has been read; kind 0: from the start */
 	bool more;
+	/* COPY: which of the job's helpers is asked; those whose copies were not taken */
+	uint32_t helper, next_report;
+	uint64_t spoilt;
 };
 
 struct stele_repair {
@@ -328,6 +331,57 @@ static void list_refs(struct runner *run)
 	call_node(run, job->source.node, STELE_OPCODE_LIST, stele_written(&w), refs_got);
 }
 
+static void ask_helper(struct runner *run);
+
+static bool next_helper(struct runner *run)
+{
+	if (run->helper + 1 >= run->job->nhelpers)
+		return false;
+	run->helper++;
+	ask_helper(run);
+	return true;
+}
+
+static void report_next(struct runner *run);
+
+static void reported(struct stele_call *call)
+{
+	report_next(call->ctx); /* one that does not hear it now is told when it is next a source */
+}
+
+/* There is a good copy now: who has another in its place is told, and counts as bad from then on. */
+static void report_next(struct runner *run)
+{
+	const struct stele_job *job = run->job;
+	while (run->next_report < run->helper && !(run->spoilt >> run->next_report & 1))
+		run->next_report++;
+	if (run->next_report == run->helper) {
+		job_done(run, STELE_OK, "");
+		return;
+	}
+	const struct stele_wire_helper *who = &job->helper[run->next_report++];
+	struct stele_head_report_bad h = {
+	    .slot = who->slot,
+	    .key = {.pool = job->pool, .kind = job->entry_kind, .id = job->id, .sub = job->sub}};
+	struct stele_writer w = stele_writer(run->head, STELE_FRAME_HEAD_MAX);
+	stele_head_report_bad_encode(&h, &w);
+	call_node(run, who->node, STELE_OPCODE_REPORT_BAD, stele_written(&w), reported);
+}
+
+/* A signature that does not hold is the copy's fault: others may have a good one. */
+static void copied(struct stele_call *call)
+{
+	struct runner *run = call->ctx;
+	if (call->err == STELE_OK) {
+		report_next(run);
+		return;
+	}
+	bool spoilt = call->err == STELE_ERR_CORRUPT || call->err == STELE_ERR_DENIED;
+	run->spoilt |= (uint64_t)(call->err == STELE_ERR_CORRUPT) << run->helper;
+	if (!spoilt || !next_helper(run))
+		job_done(run, call->err, call->detail);
+}
+
 static void record_got(struct stele_call *call)
 {
 	struct runner *run = call->ctx;
@@ -335,6 +389,8 @@ static void record_got(struct stele_call *call)
 	struct stele_head_listed listed;
 	struct stele_listed it = {0};
 	struct stele_reader r;
+	if (call->err != STELE_OK && next_helper(run))
+		return;
 	if (!open_list(run, &listed, &r))
 		return;
 	bool found = false;
@@ -345,7 +401,8 @@ static void record_got(struct stele_call *call)
 		found = it.key.kind == job->entry_kind && stele_hash_equal(&it.key.sub, &job->sub);
 	}
 	if (!found) {
-		job_done(run, STELE_ERR_NOT_FOUND, "the source has it no more");
+		if (!next_helper(run))
+			job_done(run, STELE_ERR_NOT_FOUND, "the source has it no more");
 		return;
 	}
 	struct stele_writer w = stele_writer(run->head, STELE_FRAME_HEAD_MAX);
@@ -360,7 +417,7 @@ static void record_got(struct stele_call *call)
 		stele_head_mark_add_encode(&h, &w);
 	}
 	call_node(run, job->target.node, record ? STELE_OPCODE_RECORD_PUT : STELE_OPCODE_MARK_ADD,
-	          stele_written(&w), last_call);
+	          stele_written(&w), copied);
 }
 
 /* A disk that was away, or lost its contents, refuses again what it, or others, refused. */
@@ -374,26 +431,21 @@ static void start_refusal(struct runner *run)
 	call_node(run, job->target.node, STELE_OPCODE_REFUSE, stele_written(&w), last_call);
 }
 
-static void start_copy(struct runner *run)
+static void ask_helper(struct runner *run)
 {
 	const struct stele_job *job = run->job;
-	if (job->entry_kind == STELE_ENTRY_REFUSE) {
-		start_refusal(run);
-		return;
-	}
+	const struct stele_wire_helper *from = &job->helper[run->helper];
 	/* The cursor stands just before the entry, so the first one listed is it. */
-	struct stele_head_record_get h = {.slot = job->source.slot, .id = job->id};
+	struct stele_head_record_get h = {.slot = from->slot, .id = job->id};
 	struct stele_hash before = job->sub;
-	for (int i = STELE_HASH_LEN - 1; i >= 0 && before.b[i]-- == 0; i--)
-		;
-	if (!stele_all_zero(job->sub.b, STELE_HASH_LEN))
+	if (stele_hash_back(&before))
 		h.after = (struct stele_key){.pool = STELE_POOL_RECORD,
 		                             .kind = job->entry_kind,
 		                             .id = job->id,
 		                             .sub = before};
 	struct stele_writer w = stele_writer(run->head, STELE_FRAME_HEAD_MAX);
 	stele_head_record_get_encode(&h, &w);
-	call_node(run, job->source.node, STELE_OPCODE_RECORD_GET, stele_written(&w), record_got);
+	call_node(run, from->node, STELE_OPCODE_RECORD_GET, stele_written(&w), record_got);
 }
 
 static void start_job(struct runner *run)
@@ -407,7 +459,12 @@ static void start_job(struct runner *run)
 		list_refs(run);
 		break;
 	case STELE_JOB_COPY:
-		start_copy(run);
+		run->helper = run->next_report = 0;
+		run->spoilt = 0;
+		if (run->job->entry_kind == STELE_ENTRY_REFUSE)
+			start_refusal(run);
+		else
+			ask_helper(run);
 		break;
 	}
 }

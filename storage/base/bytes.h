@@ -33,6 +33,16 @@ static inline int stele_hash_cmp(const struct stele_hash *a, const struct stele_
 {
 	return memcmp(a->b, b->b, sizeof(a->b));
 }
+/* To the one just before it, for cursors that stand before a key; false, and unchanged: it is the first. */
+static inline bool stele_hash_back(struct stele_hash *h)
+{
+	static const struct stele_hash first;
+	if (stele_hash_cmp(h, &first) == 0)
+		return false;
+	for (int i = STELE_HASH_LEN - 1; h->b[i]-- == 0; i--)
+		;
+	return true;
+}
 static inline bool stele_uuid_equal(const struct stele_uuid *a, const struct stele_uuid *b)
 {
 	return memcmp(a->b, b->b, sizeof(a->b)) == 0;

@@ -406,6 +406,83 @@ Test(heal, a_bad_copy_is_made_good_though_its_disk_has_nothing_else)
 	world_destroy(&w);
 }
 
+/* ---- a copy whose checksum holds, and whose signature does not ---- */
+
+static void write_entry(struct world *w, uint32_t node, const struct stele_item *item)
+{
+	struct writing wr = {.write = {.n = 1, .cb = written, .ctx = &wr}};
+	wr.write.item = wr.item;
+	wr.item[0] = *item;
+	stele_disk_write(disk_of(w, node), &wr.write);
+	run(w, &wr.over);
+	cr_assert_eq(wr.write.err, STELE_OK, "%s", wr.write.detail);
+}
+
+static void spoil_record(struct world *w, uint32_t node, const struct stele_key *key)
+{
+	struct listing g;
+	list_record(w, node, &g);
+	uint32_t len = g.list.item[0].meta_len;
+	uint8_t *meta = malloc(len);
+	memcpy(meta, g.list.item[0].meta, len);
+	meta[4 + stele_le32(meta) + 9] ^= 1; /* after the deposit: its signature */
+	write_entry(w, node, &(struct stele_item){.key = *key, .tomb = true});
+	write_entry(w, node, &(struct stele_item){.key = *key, .meta = meta, .meta_len = len});
+	stele_store_list_finish(&g.list);
+	free(meta);
+}
+
+static bool record_holds(struct world *w, uint32_t node)
+{
+	static struct stele_piece piece[STELE_PIECES_MAX];
+	struct listing g;
+	struct stele_record r;
+	list_record(w, node, &g);
+	bool holds = g.list.n == 1 &&
+	             stele_record_decode(g.list.item[0].meta, g.list.item[0].meta_len, true, &r,
+	                                 piece) == STELE_OK &&
+	             stele_record_check_sig(&r) == STELE_OK;
+	stele_store_list_finish(&g.list);
+	return holds;
+}
+
+/* The first holder's: others are asked for theirs, and it gets a good one in its place. */
+Test(heal, a_copy_whose_signature_does_not_hold_is_passed_by_and_mended)
+{
+	static struct world w;
+	struct stele_key key = {0};
+	struct stele_window win;
+	struct listing g;
+	uint64_t fence;
+	uint32_t holder[NODES], n = 0, good = 0;
+	world_create(&w, 8, NODES, "rs-4-2", 86400, false);
+	put_one(&w);
+	cr_assert(world_repair(&w, 600));
+	for (uint32_t i = 0; i < NODES; i++) {
+		list_record(&w, i, &g);
+		if (g.list.n)
+			key = g.list.item[0].key;
+		stele_store_list_finish(&g.list);
+	}
+	const struct stele_pool *pool = stele_map_pool(w.map, STELE_POOL_RECORD);
+	stele_place(w.map, pool, stele_pg_of(pool, &key.id), stele_window_width(&pool->code), &win,
+	            &fence);
+	for (uint32_t i = 0; i < win.n; i++)
+		if (record_holds(&w, win.disk[i].node - 1u))
+			holder[n++] = win.disk[i].node - 1u;
+	cr_assert_eq(n, 3u);
+	spoil_record(&w, holder[0], &key);
+	cr_assert_not(record_holds(&w, holder[0]));
+	write_entry(&w, holder[2], &(struct stele_item){.key = key, .tomb = true});
+	cr_assert(world_repair(&w, 600));
+	for (uint32_t i = 0; i < NODES; i++)
+		good += record_holds(&w, i);
+	cr_assert_eq(good, 3u);
+	cr_assert(record_holds(&w, holder[0]), "it was not told");
+	cr_assert_eq(victims(&w, holder[0]), 0u);
+	world_destroy(&w);
+}
+
 /* ---- a disk that is found to be stale while an inventory is under way ---- */
 
 static bool has_voice(void *ctx)

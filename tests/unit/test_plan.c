@@ -211,7 +211,9 @@ Test(plan, bad_copies_are_made_good_where_they_are)
 	j = plan(&d);
 	cr_assert_eq(j.n, 1u);
 	cr_assert_eq(j.job[0].target.node, 3);
-	cr_assert_eq(j.job[0].source.node, 1);
+	cr_assert_eq(j.job[0].nhelpers, 3u, "who has a good one");
+	cr_assert_eq(j.job[0].helper[0].node, 1);
+	cr_assert_eq(j.job[0].helper[2].node, 4);
 }
 
 Test(plan, leftovers_are_neither_counted_nor_repaired)
@@ -397,7 +399,9 @@ Test(plan, records_and_marks)
 	cr_assert_eq(j.n, 1u);
 	cr_assert_eq(j.job[0].kind, STELE_JOB_COPY);
 	cr_assert_eq(j.job[0].entry_kind, STELE_ENTRY_MARK);
-	cr_assert_eq(j.job[0].source.node, 1);
+	cr_assert_eq(j.job[0].nhelpers, 2u);
+	cr_assert_eq(j.job[0].helper[0].node, 1);
+	cr_assert_eq(j.job[0].helper[1].node, 2);
 	cr_assert_eq(j.job[0].target.node, 3);
 	d.view.disk[0] = d.view.disk[1] = STELE_DISK_DOWN;
 	j = plan(&d);
