@@ -13,8 +13,9 @@
 #include "tools/progress.h"
 #include "tools/tty.h"
 
-#define CALL_NS (10ull * 1000 * 1000 * 1000)
-#define POLL_NS (200ull * 1000 * 1000)
+#define CALL_NS    (10ull * 1000 * 1000 * 1000)
+#define POLL_NS    (200ull * 1000 * 1000)
+#define SILENT_MAX 1024u /* more than are named */
 
 /* ---- status ---- */
 
@@ -199,10 +200,46 @@ static enum stele_err run_status(struct stele_cli *cli)
 	return err;
 }
 
+/* ---- nodes that did not answer while something ran everywhere ---- */
+
+struct silent {
+	uint32_t n;
+	uint16_t node[SILENT_MAX];
+};
+
+static void add_silent(struct silent *s, uint16_t node)
+{
+	for (uint32_t i = 0; i < s->n; i++)
+		if (s->node[i] == node)
+			return;
+	if (s->n < SILENT_MAX)
+		s->node[s->n++] = node;
+}
+
+/* "2, 5"; returns out. */
+static char *silent_text(const struct silent *s, char out[STELE_DETAIL_MAX])
+{
+	size_t at = 0;
+	out[0] = '\0';
+	for (uint32_t i = 0; i < s->n && at < STELE_DETAIL_MAX / 2; i++)
+		at += (size_t)snprintf(out + at, STELE_DETAIL_MAX - at, "%s%u", i ? ", " : "",
+		                       s->node[i]);
+	return out;
+}
+
+static json_t *silent_json(const struct silent *s)
+{
+	json_t *a = json_array();
+	for (uint32_t i = 0; i < s->n; i++)
+		json_array_append_new(a, json_integer(s->node[i]));
+	return a;
+}
+
 /* ---- repair ---- */
 
 struct repair_sum {
 	bool running;
+	struct silent silent;
 	uint64_t shards, copies, failures, bytes, bytes_todo, todo;
 	char last_failure[STELE_DETAIL_MAX];
 };
@@ -216,7 +253,7 @@ static enum stele_err ask_repair(struct stele *s, const char *json, struct repai
 {
 	struct stele_node_answer *answer;
 	uint32_t n, up = 0;
-	*sum = (struct repair_sum){0};
+	*sum = (struct repair_sum){.silent = sum->silent};
 	STELE_TRY(stele_ask_nodes(s, STELE_OPCODE_REPAIR, json, CALL_NS, &answer, &n));
 	enum stele_err err = STELE_OK;
 	for (uint32_t i = 0; i < n; i++) {
@@ -226,8 +263,10 @@ static enum stele_err ask_repair(struct stele *s, const char *json, struct repai
 		if (answer[i].err == STELE_ERR_DENIED)
 			err = stele_fail(answer[i].err, "node %u: %s", answer[i].node,
 			                 answer[i].detail);
-		if (!o)
+		if (!o) {
+			add_silent(&sum->silent, answer[i].node);
 			continue;
+		}
 		const char *failure = json_string_value(json_object_get(o, "last_failure"));
 		up++;
 		sum->running |= json_is_true(json_object_get(o, "running"));
@@ -270,16 +309,16 @@ static enum stele_err report_repair(struct stele_cli *cli, const struct stele_he
 {
 	if (cli->json) {
 		STELE_TRY(stele_json_result(
-		    cli,
-		    json_pack("{s:o, s:o, s:s, s:o, s:o, s:o, s:o, s:o, s:s}", "margin_before",
-		              margin_json(before->margin), "margin_after",
-		              margin_json(after->margin), "state", stele_health_word(after),
-		              "shards", stele_json_u64(sum->shards), "copies",
-		              stele_json_u64(sum->copies), "bytes", stele_json_u64(sum->bytes),
-		              "failures", stele_json_u64(sum->failures), "degraded",
-		              stele_json_u64(after->degraded), "last_failure", sum->last_failure)));
+		    cli, json_pack("{s:o, s:o, s:s, s:o, s:o, s:o, s:o, s:o, s:s, s:o}",
+		                   "margin_before", margin_json(before->margin), "margin_after",
+		                   margin_json(after->margin), "state", stele_health_word(after),
+		                   "shards", stele_json_u64(sum->shards), "copies",
+		                   stele_json_u64(sum->copies), "bytes", stele_json_u64(sum->bytes),
+		                   "failures", stele_json_u64(sum->failures), "degraded",
+		                   stele_json_u64(after->degraded), "last_failure",
+		                   sum->last_failure, "silent", silent_json(&sum->silent))));
 	} else {
-		char bytes[STELE_SIZE_TEXT];
+		char bytes[STELE_SIZE_TEXT], nodes[STELE_DETAIL_MAX];
 		fprintf(cli->out,
 		        "rebuilt %" PRIu64 " shards (%s), copied %" PRIu64
 		        " records, marks and references\n",
@@ -289,6 +328,9 @@ static enum stele_err report_repair(struct stele_cli *cli, const struct stele_he
 		fprintf(cli->out, "   degraded %" PRIu64 "\nmargin after: ", before->degraded);
 		print_margin(cli->out, after->margin);
 		fprintf(cli->out, "   degraded %" PRIu64 "\n", after->degraded);
+		if (sum->silent.n)
+			fprintf(cli->out, "did not answer, and repaired nothing: nodes %s\n",
+			        silent_text(&sum->silent, nodes));
 	}
 	if (after->margin < 0)
 		return stele_fail(STELE_ERR_UNAVAILABLE,
@@ -311,7 +353,7 @@ static enum stele_err run_repair(struct stele_cli *cli)
 {
 	struct stele *s;
 	struct stele_health_report before = {0}, after = {0};
-	struct repair_sum sum;
+	struct repair_sum sum = {0};
 	STELE_TRY(stele_cli_open(cli, &s));
 	enum stele_err err;
 	if (!stele_cli_given(cli, "wait")) {
@@ -340,6 +382,7 @@ static enum stele_err run_repair(struct stele_cli *cli)
 struct scrub_sum {
 	bool running;
 	uint64_t bytes_done, bytes_total, entries, victims;
+	struct silent silent;
 	json_t *named; /* each with its node */
 	char last_failure[STELE_DETAIL_MAX];
 };
@@ -349,7 +392,7 @@ static enum stele_err ask_scrub(struct stele *s, const char *json, struct scrub_
 	struct stele_node_answer *answer;
 	uint32_t n, up = 0;
 	json_decref(sum->named);
-	*sum = (struct scrub_sum){.named = json_array()};
+	*sum = (struct scrub_sum){.named = json_array(), .silent = sum->silent};
 	STELE_TRY(stele_ask_nodes(s, STELE_OPCODE_SCRUB, json, CALL_NS, &answer, &n));
 	enum stele_err err = STELE_OK;
 	for (uint32_t i = 0; i < n; i++) {
@@ -359,8 +402,11 @@ static enum stele_err ask_scrub(struct stele *s, const char *json, struct scrub_
 		if (answer[i].err == STELE_ERR_DENIED || answer[i].err == STELE_ERR_BUSY)
 			err = stele_fail(answer[i].err, "node %u: %s", answer[i].node,
 			                 answer[i].detail);
-		if (!o)
+		if (!o) {
+			if (answer[i].err != STELE_ERR_BUSY)
+				add_silent(&sum->silent, answer[i].node);
 			continue;
+		}
 		const char *failure = json_string_value(json_object_get(o, "last_failure"));
 		size_t at;
 		json_t *v;
@@ -423,6 +469,17 @@ static enum stele_err scrub_wait(struct stele_cli *cli, struct stele *s, struct 
 	return err;
 }
 
+/* That some nodes did not answer, where it is no worse than err, which it returns otherwise. */
+static enum stele_err not_scrubbed(const struct scrub_sum *sum, enum stele_err err)
+{
+	char nodes[STELE_DETAIL_MAX];
+	if (sum->silent.n == 0 || (err != STELE_OK && err != STELE_ERR_DEGRADED))
+		return err;
+	return stele_fail(STELE_ERR_DEGRADED,
+	                  "not scrubbed, because they did not answer: nodes %.400s",
+	                  silent_text(&sum->silent, nodes));
+}
+
 /* What was damaged is bad to the stores by now: repair replaces it. */
 static enum stele_err scrub_report(struct stele_cli *cli, struct stele *s, struct scrub_sum *sum)
 {
@@ -439,13 +496,14 @@ static enum stele_err scrub_report(struct stele_cli *cli, struct stele *s, struc
 		return err;
 	if (cli->json)
 		err = stele_json_result(
-		    cli, json_pack(
-		             "{s:o, s:o, s:o, s:O, s:o, s:o, s:o, s:s}", "entries",
-		             stele_json_u64(sum->entries), "bytes", stele_json_u64(sum->bytes_done),
-		             "victims", stele_json_u64(sum->victims), "named", sum->named,
-		             "repaired", stele_json_u64(repair.shards + repair.copies), "margin",
-		             margin_json(after.margin), "degraded", stele_json_u64(after.degraded),
-		             "last_failure", sum->last_failure));
+		    cli, json_pack("{s:o, s:o, s:o, s:O, s:o, s:o, s:o, s:s, s:o}", "entries",
+		                   stele_json_u64(sum->entries), "bytes",
+		                   stele_json_u64(sum->bytes_done), "victims",
+		                   stele_json_u64(sum->victims), "named", sum->named, "repaired",
+		                   stele_json_u64(repair.shards + repair.copies), "margin",
+		                   margin_json(after.margin), "degraded",
+		                   stele_json_u64(after.degraded), "last_failure",
+		                   sum->last_failure, "silent", silent_json(&sum->silent)));
 	else if (sum->victims > 0)
 		fprintf(cli->out,
 		        "repaired: %" PRIu64 " shards, %" PRIu64 " records, marks and references\n",
@@ -453,8 +511,8 @@ static enum stele_err scrub_report(struct stele_cli *cli, struct stele *s, struc
 	if (err == STELE_OK && *sum->last_failure)
 		err = stele_fail(STELE_ERR_DEGRADED, "a scrub did not finish: %.300s",
 		                 sum->last_failure);
-	if (err == STELE_OK)
-		err = verdict(&after);
+	else if (err == STELE_OK)
+		err = not_scrubbed(sum, verdict(&after));
 	stele_health_finish(&after);
 	return err;
 }
@@ -493,6 +551,8 @@ static enum stele_err run_scrub(struct stele_cli *cli)
 		err = stele_json_result(cli, json_pack("{s:b}", "started", 1));
 	else if (err == STELE_OK)
 		fprintf(cli->out, "scrub runs; nodes repair what it finds, and `stele scrub --wait` would name it\n");
+	if (!wait)
+		err = not_scrubbed(&sum, err);
 	json_decref(sum.named);
 	stele_cli_close(s);
 	return err;
@@ -603,6 +663,8 @@ const struct stele_command stele_cmd_admin[] = {
     {.name = "scrub",
      .args = "",
      .summary = "read everything that is stored and check it",
+     .details =
+         "Exit 3: some nodes did not answer, and are named, or something is below full width.",
      .example = "stele scrub --deep --wait --cluster dev/cluster.json",
      .flags = STELE_CMD_CLUSTER,
      .opt = scrub_opts,

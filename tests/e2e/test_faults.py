@@ -180,6 +180,13 @@ class Silence(Case):
         status = c.json("status")
         self.assertEqual((status["state"], status["margin"]), ("ok", 1))
         self.assertTrue(self.ok(c.get(sha256(data))).out == data)
+        # One alone hides nothing; but what is on it is not scrubbed.
+        c.kill(holders[0])
+        self.assertEqual(c.json("repair", "--wait")["silent"], [holders[0]])
+        self.assertEqual(c.json("status")["state"], "ok")
+        for words in (["scrub", "--wait"], ["scrub"]):
+            self.one_line(c.stele(*words), 3, "not scrubbed", "nodes %d" % holders[0])
+        self.assertEqual(c.json("scrub", "--wait", code=3)["silent"], [holders[0]])
 
 
 class Kills(Case):
