@@ -239,14 +239,15 @@ static json_t *stat_json(const struct stele_hash *id, const struct stele_stat_re
 		                                stele_json_hex(r->block[i].block.b, STELE_HASH_LEN),
 		                                "shards", (int)r->block[i].shards, "of",
 		                                (int)r->block[i].n, "margin", r->block[i].margin));
-	return json_pack(
-	    "{s:o, s:o, s:o, s:s, s:s, s:o, s:o, s:o, s:i, s:i, s:i, s:o}", "object",
-	    stele_json_id(id), "deposit", stele_json_hex(r->record.deposit_hash.b, STELE_HASH_LEN),
-	    "length", stele_json_u64(d->length), "type", type_name(d->type), "pool", d->pool,
-	    "time", stele_json_u64(d->time), "depositor",
-	    stele_json_hex(d->depositor.b, STELE_KEY_LEN), "tree",
-	    stele_json_hex(d->tree.b, STELE_HASH_LEN), "record_holders", (int)r->record_holders,
-	    "record_margin", r->record_margin, "margin", r->margin, "blocks", blocks);
+	return json_pack("{s:o, s:o, s:o, s:s, s:s, s:o, s:o, s:o, s:i, s:i, s:i, s:s, s:o}",
+	                 "object", stele_json_id(id), "deposit",
+	                 stele_json_hex(r->record.deposit_hash.b, STELE_HASH_LEN), "length",
+	                 stele_json_u64(d->length), "type", type_name(d->type), "pool", d->pool,
+	                 "time", stele_json_u64(d->time), "depositor",
+	                 stele_json_hex(d->depositor.b, STELE_KEY_LEN), "tree",
+	                 stele_json_hex(d->tree.b, STELE_HASH_LEN), "record_holders",
+	                 (int)r->record_holders, "record_margin", r->record_margin, "margin",
+	                 r->margin, "silent", r->silent, "blocks", blocks);
 }
 
 static void print_stat(struct stele_cli *cli, const struct stele_hash *id,
@@ -286,6 +287,10 @@ static enum stele_err run_stat(struct stele_cli *cli)
 			err = stele_json_result(cli, stat_json(&id, &r));
 		else
 			print_stat(cli, &id, &r);
+		if (err == STELE_OK && r.silent[0])
+			err = stele_fail(
+			    STELE_ERR_DEGRADED,
+			    "what disks hold that did not answer is not counted: %.400s", r.silent);
 		stele_stat_finish(&r);
 	}
 	stele_cli_close(s);
@@ -516,6 +521,7 @@ const struct stele_command stele_cmd_object[] = {
     {.name = "stat",
      .args = "ID",
      .summary = "an object's deposit, and how many more losses it survives",
+     .details = "Exit 3: some disks that may hold more of it did not answer.",
      .example =
          "stele stat sha256:9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08",
      .flags = STELE_CMD_CLUSTER,

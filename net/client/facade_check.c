@@ -5,6 +5,8 @@
 #include "net/client/facade_private.h"
 #include "erasure/code.h"
 
+#define SILENT_MAX 64u /* more than are named */
+
 /* What a stat result points into. */
 struct stat_memory {
 	struct stele_found found;
@@ -12,6 +14,8 @@ struct stat_memory {
 	struct stele_survey_block *survey;
 	uint32_t nsurvey;
 	const struct stele_code *code;
+	struct stele_window_disk silent[SILENT_MAX];
+	uint32_t nsilent;
 };
 
 STELE_STOP(find_done, stele_find_request)
@@ -51,6 +55,27 @@ static enum stele_err find_best(struct stele *s, const struct stele_hash *id, st
 	out->record_holders = best->holders;
 	out->record_margin = (int)best->holders - 1;
 	return stele_record_decode(best->bytes, best->len, true, &out->record, m->piece);
+}
+
+/* Names the disks of a window that did not answer, each once. */
+static void name_silent(struct stele *s, const struct stele_pool *pool, const struct stele_hash *id,
+                        uint64_t silent, struct stat_memory *m, struct stele_stat_result *out)
+{
+	struct stele_window win;
+	size_t at = strlen(out->silent);
+	stele_session_window(s->session, pool, id, &win);
+	for (uint32_t i = 0; i < win.n && m->nsilent < SILENT_MAX; i++) {
+		struct stele_window_disk d = win.disk[i];
+		uint32_t k = 0;
+		while (k < m->nsilent &&
+		       (m->silent[k].node != d.node || m->silent[k].slot != d.slot))
+			k++;
+		if (!(silent >> i & 1) || k < m->nsilent || at >= sizeof(out->silent))
+			continue;
+		m->silent[m->nsilent++] = d;
+		at += (size_t)snprintf(out->silent + at, sizeof(out->silent) - at,
+		                       "%snode %u disk %u", at ? ", " : "", d.node, d.slot);
+	}
 }
 
 /* The distinct blocks of a record, in the order of their first use. */
@@ -111,6 +136,18 @@ static enum stele_err health(struct stat_memory *m, struct stele_stat_result *ou
 	return STELE_OK;
 }
 
+static void all_silent(struct stele *s, const struct stele_hash *id, struct stat_memory *m,
+                       struct stele_stat_result *out)
+{
+	const struct stele_map *map = stele_map_of(s);
+	const struct stele_pool *pool = stele_map_pool(map, STELE_POOL_RECORD);
+	if (pool)
+		name_silent(s, pool, id, m->found.silent, m, out);
+	pool = stele_map_pool_named(map, out->record.deposit.pool);
+	for (uint32_t i = 0; pool && i < m->nsurvey; i++)
+		name_silent(s, pool, &m->survey[i].block, m->survey[i].silent, m, out);
+}
+
 static enum stele_err look(struct stele *s, const struct stele_hash *id, bool deep,
                            const struct stele_progress *progress, struct stele_stat_result *out)
 {
@@ -124,6 +161,8 @@ static enum stele_err look(struct stele *s, const struct stele_hash *id, bool de
 		err = survey(s, m, &out->record, deep, progress);
 	if (err == STELE_OK)
 		err = health(m, out);
+	if (err == STELE_OK)
+		all_silent(s, id, m, out);
 	if (err == STELE_OK)
 		return STELE_OK;
 	stele_detail_copy(detail);

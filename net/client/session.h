@@ -89,7 +89,7 @@ struct stele_survey_block {
 	struct stele_hash block; /* in */
 	uint64_t there, bad;     /* out: masks of shards; bad: read and not what it should be */
 	uint64_t bytes;          /* deep: read */
-	uint32_t unanswered;     /* disks of its window */
+	uint64_t silent;         /* disks of its window that did not answer, by their places */
 };
 struct stele_survey_request {
 	STELE_REQUEST(stele_survey_request);

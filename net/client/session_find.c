@@ -174,8 +174,11 @@ static void finish(struct find_job *j)
 	struct stele_found *f = &req->found;
 	char why[STELE_DETAIL_MAX] = "";
 	size_t at = 0;
-	for (uint32_t i = 0; i < j->window.n; i++)
+	f->silent = 0;
+	for (uint32_t i = 0; i < j->window.n; i++) {
 		f->answered += j->disk[i].answered;
+		f->silent |= (uint64_t)!j->disk[i].answered << i;
+	}
 	for (uint32_t i = 0; i < j->window.n && at < sizeof(why); i++)
 		if (!j->disk[i].answered)
 			at += (size_t)snprintf(why + at, sizeof(why) - at, "%snode %u disk %u (%s)",

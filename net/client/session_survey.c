@@ -186,7 +186,7 @@ static void disk_answered(struct stele_job_call *c)
 	for (uint32_t i = 0; i < c->call.reply_head_len && i < s->job->n; i++)
 		mask |= (uint64_t)(c->call.reply_head[i] != 0) << i;
 	if (c->call.err != STELE_OK)
-		s->block->unanswered++;
+		s->block->silent |= 1ull << c->at;
 	else if (s->job->req->deep)
 		s->has[c->at] = mask;
 	else
@@ -201,8 +201,7 @@ static void start_slot(struct slot *s, struct stele_survey_block *block)
 	s->block = block;
 	s->waiting = 0;
 	memset(s->has, 0, sizeof(s->has));
-	block->there = block->bad = block->bytes = 0;
-	block->unanswered = 0;
+	block->there = block->bad = block->bytes = block->silent = 0;
 	stele_session_window(j->req->job.session, j->pool, &block->block, &s->window);
 	for (uint32_t i = 0; i < s->window.n; i++) {
 		struct stele_job_call *c = stele_have_call(&j->req->job, s->window.disk[i],

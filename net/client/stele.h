@@ -127,6 +127,7 @@ struct stele_found {
 	uint32_t nrecords, nmarks;
 	uint32_t asked, answered; /* disks of the window */
 	bool cut; /* there are more: no more than 1,024 records of one depositor are kept */
+	uint64_t silent;          /* those that did not, by their places in it */
 	void *memory;
 };
 /* NOT_FOUND, UNAVAILABLE as get. */
@@ -154,6 +155,7 @@ struct stele_stat_result {
 	struct stele_block_health *block;
 	uint32_t nblocks;
 	int margin; /* the worst of all */
+	char silent[STELE_DETAIL_MAX]; /* disks that did not answer, and may hold more of it */
 	void *memory;
 };
 STELE_MUST_USE enum stele_err stele_stat(struct stele *s, const struct stele_hash *id,

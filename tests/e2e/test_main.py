@@ -130,7 +130,9 @@ class MainJob(Case):
         lost = c.json("status")["nodes"][node - 1]["slots"][0]["shards"]
         c.kill(node)
         for o in whole:
-            stat = c.json("stat", o["object"])
+            stat = c.json("stat", o["object"], code=3)
+            self.assertEqual(stat["silent"], "node %d disk 0" % node)
+            self.one_line(c.stele("stat", o["object"]), 3, "not counted: node %d disk 0" % node)
             missing = sum(b["of"] - b["shards"] for b in stat["blocks"])
             self.assertEqual(missing, lost if stat["blocks"] else 0)
             if not stat["blocks"]:
@@ -148,8 +150,8 @@ class MainJob(Case):
         self.one_line(c.get(ident, "--range", "%d:5" % len(data)), 2)
         r = self.ok(c.get(ident))
         self.assertTrue(r.out == data)
-        stat = c.json("stat", ident)
-        self.assertEqual(stat["length"], len(data))
+        stat = c.json("stat", ident, code=3)
+        self.assertEqual((stat["length"], stat["silent"]), (len(data), "node %d disk 0" % node))
         listed = self.ok(c.stele("ls", "--json"), 3 if c.stele("ls").code == 3 else 0).out.decode()
         self.assertIn(sha256(data), listed)
         self.assertIn(sha256(small), listed)
