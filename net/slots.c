@@ -148,24 +148,40 @@ STELE_PRINTF(2, 3) static void refuse(struct probe *p, const char *fmt, ...)
 	va_end(ap);
 }
 
+/* slot may be NULL */
+static bool of_another_slot(const struct probe *p, const struct stele_uuid *disk, uint32_t *slot)
+{
+	for (uint32_t j = 0; j < STELE_SLOTS_MAX; j++)
+		if (j != p->slot && p->before[j].present &&
+		    stele_uuid_equal(&p->before[j].disk, disk)) {
+			if (slot)
+				*slot = j;
+			return true;
+		}
+	return false;
+}
+
 /* The store that was opened: is it the disk that belongs here? */
 static void judge_found(struct probe *p, const char *dir, struct stele_store *store, uint64_t fs)
 {
 	struct stele_store_identity id;
 	stele_store_identity(store, &id);
-	if (p->known.present && !stele_uuid_equal(&p->known.disk, &id.disk)) {
+	bool other = p->known.present && !stele_uuid_equal(&p->known.disk, &id.disk);
+	if (other && id.lsn == 0 && p->known.fs == fs && !of_another_slot(p, &id.disk, NULL)) {
+		/* Nothing was ever written to it: formatted by a start that did not live to remember it. */
+		p->emptied = true;
+		p->known = (struct known){0};
+	} else if (other) {
+		uint32_t j;
 		char want[33], have[33];
 		refuse(p,
 		       "%s holds disk %s, but disk %s was here before: swapped? Put the disks "
 		       "back, or attach this one "
 		       "with --new to give the old one up",
 		       dir, stele_hex(id.disk.b, 16, have), stele_hex(p->known.disk.b, 16, want));
-		for (uint32_t j = 0; j < STELE_SLOTS_MAX; j++)
-			if (j != p->slot && p->before[j].present &&
-			    stele_uuid_equal(&p->before[j].disk, &id.disk))
-				refuse(p,
-				       "%s holds the disk of slot %u: swapped. Put the disks back",
-				       dir, j);
+		if (of_another_slot(p, &id.disk, &j))
+			refuse(p, "%s holds the disk of slot %u: swapped. Put the disks back", dir,
+			       j);
 		return;
 	}
 	struct stele_store_status st;
@@ -178,7 +194,8 @@ static void judge_found(struct probe *p, const char *dir, struct stele_store *st
 	                          .disk = id.disk,
 	                          .fs = fs,
 	                          .incarnation = id.incarnation,
-	                          .refilling = p->known.refilling || p->stale};
+	                          /* what is not known to have been here may lack anything (P3) */
+	                          .refilling = !p->known.present || p->known.refilling || p->stale};
 }
 
 static struct stele_store *format_empty(struct probe *p, const struct stele_store_opts *opts,
@@ -203,7 +220,7 @@ static struct stele_store *format_empty(struct probe *p, const struct stele_stor
 		return NULL;
 	}
 	p->emptied = again;
-	p->known = (struct known){.present = false, .refilling = true};
+	p->known = (struct known){0};
 	judge_found(p, opts->dir, store, fs);
 	return store;
 }
@@ -275,9 +292,7 @@ static enum stele_err open_begin(struct slot *slot, bool as_new,
 	p->slot = slot->number;
 	for (uint32_t i = 0; i < STELE_SLOTS_MAX; i++)
 		p->before[i] = s->slot[i].known;
-	if (as_new)
-		p->known.refilling = true; /* whatever it holds, it is not all that the slot held */
-	else
+	if (!as_new) /* whatever a new one holds, it is not all that the slot held */
 		p->known = slot->known;
 	p->open = (struct stele_disk_open){.open = open_there, .cb = cb, .ctx = p};
 	slot->probe = p;

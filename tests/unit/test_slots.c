@@ -392,6 +392,56 @@ static void swapped(bool own_loops)
 	rig_end(&r);
 }
 
+/* Power was lost when the disk was formatted anew, and the slots file was not written yet. */
+static void formatted_and_forgotten(bool own_loops)
+{
+	static struct rig r;
+	for (int used = 0; used < 2; used++) {
+		rig_start(&r, own_loops, 2);
+		stele_slots_refilled(r.slots, 1);
+		rig_close(&r);
+		shell(&r, "cp '%s/slots' '%s/before'", r.k.dir, r.k.dir);
+		shell(&r, "rm -rf '%s'/*%s", r.dir[1], "");
+		rig_open(&r, 2);
+		if (used)
+			cr_assert_eq(put(&r, stele_slots_disk(r.slots, 1), 1), STELE_OK);
+		rig_close(&r);
+		shell(&r, "mv '%s/before' '%s/slots'", r.k.dir, r.k.dir);
+		rig_open(&r, 2);
+		if (used) {
+			cr_assert_eq(state(&r, 1), STELE_SLOT_MISSING, "it has something: whose?");
+			cr_assert(strstr(stele_slots_reason(r.slots, 1), "swapped"));
+		} else {
+			cr_assert_eq(state(&r, 1), STELE_SLOT_REFILLING, "%s",
+			             stele_slots_reason(r.slots, 1));
+		}
+		rig_end(&r);
+	}
+}
+
+Test(slots, one_that_was_emptied_and_formatted_by_a_start_that_died)
+{
+	formatted_and_forgotten(true);
+}
+
+Test(slots, one_that_was_emptied_on_one_loop)
+{
+	formatted_and_forgotten(false);
+}
+
+/* It may have been here, and gone, and a record may have come meanwhile. */
+Test(slots, a_disk_that_the_slots_file_does_not_know_has_no_voice)
+{
+	static struct rig r;
+	rig_start(&r, true, 2);
+	stele_slots_refilled(r.slots, 1);
+	rig_close(&r);
+	shell(&r, "sed -i '/^slot 1 /d' '%s/slots'%s", r.k.dir, "");
+	rig_open(&r, 2);
+	cr_assert_eq(state(&r, 1), STELE_SLOT_REFILLING);
+	rig_end(&r);
+}
+
 Test(slots, a_fenced_one_is_replaced_and_to_be_refilled)
 {
 	replaced(true);
