@@ -20,6 +20,7 @@ struct runner { /* one job under way */
 	struct stele_repair *r;
 	struct stele_job *job; /* NULL: free */
 	struct stele_call call;
+	uint16_t node; /* whom it asks */
 	struct iovec iov;
 	uint8_t *head;
 	uint8_t *into;          /* 1 MiB: a list reply */
@@ -146,6 +147,9 @@ void stele_repair_close(struct stele_repair *r, void (*done)(void *ctx), void *c
 	if (stele_op_pending(&r->timer))
 		stele_env_cancel(r->opts.env, &r->timer);
 	stele_inventory_cancel(r->inv);
+	for (uint32_t i = 0; i < JOBS_AT_ONCE; i++) /* a node that hangs would hold up the end */
+		if (r->runner[i].job)
+			stele_peers_cancel(r->opts.peers, r->runner[i].node, &r->runner[i].call);
 	next_step(r);
 }
 
@@ -216,6 +220,11 @@ static void job_done(struct runner *run, enum stele_err err, const char *detail)
 static void call_node(struct runner *run, uint16_t node, uint16_t op, size_t head_len,
                       void (*cb)(struct stele_call *call))
 {
+	if (run->r->closing) {
+		job_done(run, STELE_ERR_CANCELLED, "the node is stopping");
+		return;
+	}
+	run->node = node;
 	run->iov = (struct iovec){.iov_base = run->into, .iov_len = STELE_BUF_LEN};
 	run->call = (struct stele_call){
 	    .op = op,

@@ -483,6 +483,41 @@ Test(heal, a_copy_whose_signature_does_not_hold_is_passed_by_and_mended)
 	world_destroy(&w);
 }
 
+/* ---- a node that stops while one that it gave a job to hangs ---- */
+
+static void node_closed(void *ctx)
+{
+	*(bool *)ctx = true;
+}
+
+Test(heal, a_node_that_stops_waits_for_no_job)
+{
+	static struct world w;
+	struct stele_key key = {0};
+	struct stele_repair_status st = {0};
+	world_create(&w, 9, NODES, "rs-4-2", 86400, false);
+	put_one(&w);
+	cr_assert(world_repair(&w, 600));
+	uint32_t gone = 0;
+	while (count(&w, gone, STELE_ENTRY_SHARD, &key) == 0 || gone == primary_of(&w, &key))
+		gone++;
+	world_stop_node(&w, gone, false);
+	struct world_node *n = &w.node[primary_of(&w, &key)];
+	stele_repair_now(stele_node_repair(n->node));
+	while (st.todo == 0 && stele_sim_step(w.sim))
+		stele_repair_status(stele_node_repair(n->node), &st);
+	stele_sim_cut(w.sim, n->machine, NULL, true);
+	stele_sim_cut(w.sim, NULL, n->machine, true);
+	n->closed = false;
+	stele_node_close(n->node, node_closed, &n->closed);
+	cr_assert(world_run(&w, is_true, &n->closed, 25), "it waits for a job");
+	stele_node_destroy(n->node);
+	stele_env_destroy(n->env);
+	n->node = NULL;
+	n->env = NULL;
+	world_destroy(&w);
+}
+
 /* ---- a disk that is found to be stale while an inventory is under way ---- */
 
 static bool has_voice(void *ctx)
