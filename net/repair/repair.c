@@ -295,19 +295,23 @@ static void refs_got(struct stele_call *call)
 	if (!open_list(run, &listed, &r))
 		return;
 	run->more = listed.more && listed.n > 0;
-	uint8_t *refs = malloc((listed.n ? listed.n : 1) * (size_t)96);
+	uint8_t *refs = malloc(STELE_REFS_MAX * (size_t)96);
 	if (!refs) {
 		job_done(run, STELE_ERR_NOMEM, "references");
 		return;
 	}
-	struct stele_writer rw = stele_writer(refs, (size_t)listed.n * 96);
+	struct stele_writer rw = stele_writer(refs, STELE_REFS_MAX * (size_t)96);
 	uint16_t n = 0;
 	for (uint32_t i = 0; i < listed.n && n < STELE_REFS_MAX; i++) {
 		struct stele_listed it;
 		stele_read_listed(&r, &it);
-		if (!r.bad)
-			run->after = it.key;
-		if (r.bad || it.meta_len != STELE_HASH_LEN ||
+		if (r.bad) { /* n is only what the source says of them */
+			free(refs);
+			job_done(run, STELE_ERR_PROTOCOL, "a list that ends early");
+			return;
+		}
+		run->after = it.key;
+		if (it.meta_len != STELE_HASH_LEN ||
 		    stele_verdicts_get(stele_inventory_verdicts(run->r->inv), &it.key.sub) ==
 		        STELE_VERDICT_DEAD)
 			continue;
