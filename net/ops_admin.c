@@ -483,7 +483,7 @@ void stele_op_disk(struct stele_request *req)
 	bool attach = action && strcmp(action, "attach") == 0;
 	bool detach = action && strcmp(action, "detach") == 0;
 	bool sound = (attach || detach) && json_is_integer(slot) && json_integer_value(slot) >= 0 &&
-	             json_integer_value(slot) < STELE_SLOTS_MAX;
+	             json_integer_value(slot) <= UINT16_MAX;
 	struct disk_change *c = sound ? calloc(1, sizeof(*c)) : NULL;
 	if (c) {
 		c->req = req;
@@ -498,7 +498,7 @@ void stele_op_disk(struct stele_request *req)
 	if (!c) {
 		stele_ops_fail(req, sound ? STELE_ERR_NOMEM : STELE_ERR_INVALID,
 		               sound ? "out of memory"
-		                     : "disk: action is attach or detach, slot 0 to 15");
+		                     : "disk: action is attach or detach, slot a number");
 		return;
 	}
 	enum stele_err err = attach ? stele_node_attach(node, &c->change)

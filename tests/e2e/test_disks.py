@@ -186,7 +186,8 @@ class Several(Case):
 
     def test_wrong_orders_say_what_is_wrong(self):
         self.one_line(self.attach(99, 0), 2, "no node 99")
-        self.one_line(self.attach(1, 77), 1, "slot 0 to 15")
+        self.one_line(self.attach(1, 77), 2, "slot 77", "slots 0 to 15")
+        self.one_line(self.detach(1, 16), 2, "slot 16", "slots 0 to 15")
         self.one_line(self.attach("x", 0), 2, "node's number")
         self.one_line(self.detach(1, "y"), 2, "slot's number")
         reader = os.path.join(self.cluster.path, "reader.key")
