@@ -219,13 +219,13 @@ class Kills(Case):
         self.assertGreater(absent, 0, "every put ended before its kill: the test saw nothing")
         # Leftovers go once they are old enough; what is referenced stays.
         deadline = time.time() + 90
-        expected = 6 * (2 + 3 * whole)
+        expected = 6 * (1 + 3 * whole)
         while time.time() < deadline:
             shards = sum(n["slots"][0]["shards"] for n in c.json("status")["nodes"])
             if shards <= expected:
                 break
             time.sleep(1)
-        self.assertLessEqual(shards, expected + 6, "leftovers were not collected")
+        self.assertEqual(shards, expected, "leftovers were not collected, or more than they")
         self.assertTrue(self.ok(c.get(sha256(kept))).out == kept)
         self.assertEqual(c.json("status")["margin"], 2)
 
