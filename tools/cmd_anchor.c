@@ -414,7 +414,8 @@ const struct stele_command stele_cmd_anchor[] = {
      .summary = "enter every deposit into the log, and anchor its root",
      .details =
          "Covers every put that was acknowledged before. Uses log.key, log.head and anchors.local "
-         "beside the cluster file. The client's key needs the role sequencer.",
+         "beside the cluster file. The client's key needs the role sequencer. Exit 3: done, but of an "
+         "object that one depositor deposited more than 1,024 times some are not in the log.",
      .example = "stele anchor now --cluster dev/cluster.json",
      .flags = STELE_CMD_CLUSTER,
      .opt = now_opts,
