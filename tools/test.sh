@@ -55,7 +55,8 @@ STELE_CRASHES=${STELE_CRASHES:-1500} STELE_FLIPS=${STELE_FLIPS:-8000} STELE_KILL
 	run "ASan and UBSan" build-asan -L '^(unit|sim|fuzz|fault|e2e)$' "${sanitized[@]}"
 run "TSan: what runs on several threads" build-tsan -L '^threads$'
 STELE_ENV=threads run "io_uring refused: everything on the threads env" build -L '^(threads|e2e-threads)$'
-STELE_ENV=io_uring,unregistered run "io_uring, buffers not registered" build -L '^e2e-threads$' -R 'e2e_main|test_disk|test_env'
+STELE_ENV=io_uring,unregistered run "io_uring, buffers not registered" build -L '^(threads|e2e-threads)$' \
+	-R '^(e2e_main|test_disk|test_env)$'
 
 if [ ${#failed[@]} -gt 0 ]; then
 	printf 'failed: %s\n' "${failed[@]}" >&2
