@@ -60,7 +60,7 @@ struct stele_reclaim_run {
 	struct stele_store_reclaim *r;
 	struct stele_op op;
 	bool cancelled;
-	bool idle, kicked; /* the timer runs; somebody asks for another look */
+	bool idle, kicked; /* the timer runs; somebody asked for another look since the last one */
 	uint64_t look_ns;  /* when the next look is due */
 	uint64_t seen_lsn; /* next_lsn when the timer was set */
 	bool pausing;
@@ -198,7 +198,6 @@ static void woken(struct stele_op *op)
 	struct stele_extent *x = stele_store_unfilled(s);
 	bool kicked = c->kicked, quiet = s->writes == 0 && s->next_lsn == c->seen_lsn;
 	c->idle = c->r->idle = false;
-	c->kicked = false;
 	if (c->cancelled || (op->result < 0 && !kicked)) {
 		end(c, stele_fail(STELE_ERR_CANCELLED, "reclaim: cancelled"));
 	} else if (kicked || s->fenced || stele_env_now(s->env) >= c->look_ns) {
@@ -215,6 +214,10 @@ static void woken(struct stele_op *op)
 /* Until the next look, or until nobody has written for a moment. */
 static void wait_for_more(struct stele_reclaim_run *c)
 {
+	if (c->kicked) { /* while it was at work */
+		choose(c);
+		return;
+	}
 	uint64_t now = stele_env_now(c->s->env), at = c->look_ns;
 	if (stele_store_unfilled(c->s) && now + QUIET_NS < at)
 		at = now + QUIET_NS;
@@ -226,10 +229,11 @@ static void wait_for_more(struct stele_reclaim_run *c)
 void stele_reclaim_kick(struct stele_store *s)
 {
 	struct stele_reclaim_run *c = s->reclaim;
-	if (!c || !c->idle || c->kicked)
+	if (!c || c->kicked)
 		return;
 	c->kicked = true;
-	stele_env_cancel(s->env, &c->op);
+	if (c->idle)
+		stele_env_cancel(s->env, &c->op);
 }
 
 /* It cannot be emptied now. */
@@ -344,6 +348,7 @@ static void choose(struct stele_reclaim_run *c)
 {
 	struct stele_store *s = c->s;
 	uint64_t now = stele_env_now(s->env);
+	c->kicked = false;
 	struct candidate *list = realloc(c->candidate, (s->extents_n + 1) * sizeof(list[0]));
 	if (!list) {
 		end(c, stele_fail(STELE_ERR_NOMEM, "reclaim: out of memory"));

@@ -6,7 +6,8 @@
 #include "tests/unit/store_kit.h"
 
 #define SHARD_LEN (600u << 10)
-#define BLOCKS    16u /* six fill an extent */
+#define FULL      6u  /* fill an extent */
+#define BLOCKS    16u
 #define FIRST     5u  /* with these more than half of it is full when the last is written */
 #define MS        1000000u
 
@@ -189,17 +190,15 @@ static void post(struct stele_env *env, struct stele_msg *msg)
 	stele_env_post(holding.real, msg);
 }
 
-/* The burst comes while zeros are on their way to the extent that it needs. */
-Test(fill, never_under_what_is_written)
+/* The store again, with reclaim, up to where zeros are on their way to its next extent and are held back. */
+static void hold_zeros(struct kit *k, struct stele_store_reclaim *r)
 {
-	struct kit k;
-	struct stele_store_reclaim r;
-	begin(&k, 3, &r);
-	stele_store_reclaim_cancel(k.store);
-	while (!r.err)
-		kit_pause(&k);
-	kit_close(&k);
-	holding.real = k.env;
+	stele_store_reclaim_cancel(k->store);
+	while (!r->err)
+		kit_pause(k);
+	kit_close(k);
+	memset(&holding, 0, sizeof(holding));
+	holding.real = k->env;
 	holding.ops = (struct stele_env_ops){.name = "holding",
 	                                     .submit = submit,
 	                                     .cancel = cancel,
@@ -209,14 +208,23 @@ Test(fill, never_under_what_is_written)
 	                                     .wall = wall,
 	                                     .random = fill_random};
 	holding.env.ops = &holding.ops;
-	k.opts.env = &holding.env;
-	kit_open(&k);
-	r = (struct stele_store_reclaim){.cb = reclaimed};
-	stele_store_reclaim(k.store, &r);
-	pass(&k, 5 * MS); /* its first look */
+	k->opts.env = &holding.env;
+	kit_open(k);
+	*r = (struct stele_store_reclaim){.cb = reclaimed};
+	stele_store_reclaim(k->store, r);
+	pass(k, 5 * MS); /* its first look */
 	holding.hold = true;
-	pass(&k, 40 * MS);
+	pass(k, 40 * MS);
 	cr_assert(holding.held, "zeros are on their way");
+}
+
+/* The burst comes while zeros are on their way to the extent that it needs. */
+Test(fill, never_under_what_is_written)
+{
+	struct kit k;
+	struct stele_store_reclaim r;
+	begin(&k, 3, &r);
+	hold_zeros(&k, &r);
 
 	struct stele_store_write w[BLOCKS];
 	struct stele_item item[BLOCKS];
@@ -242,6 +250,27 @@ Test(fill, never_under_what_is_written)
 	for (uint32_t i = FIRST; i < BLOCKS; i++)
 		free((void *)(uintptr_t)item[i].meta);
 	check_some(&k, 0, BLOCKS);
+	finish(&k, &r);
+	forget_blocks();
+}
+
+/* What dies while zeros are written makes room as soon as they are. */
+Test(fill, what_dies_meanwhile_is_seen)
+{
+	struct kit k;
+	struct stele_store_reclaim r;
+	begin(&k, 4, &r);
+	put_some(&k, FIRST, FULL + FIRST); /* the next extent is as full as the first was */
+	hold_zeros(&k, &r);
+	for (uint32_t i = 0; i < FULL; i++) {
+		struct stele_key key = kit_key(STELE_ENTRY_SHARD, &block[i].id, NULL, 0);
+		cr_assert_eq(kit_tomb(&k, &key), STELE_OK, "%s", stele_detail());
+	}
+	cr_assert_eq(r.extents, 0u);
+	stele_env_submit(holding.real, holding.held);
+	pass(&k, 500 * MS);
+	cr_assert_eq(r.extents, 1u, "all of the first is dead");
+	check_some(&k, FULL, FULL + FIRST);
 	finish(&k, &r);
 	forget_blocks();
 }
