@@ -25,6 +25,19 @@ struct reread {
 	struct stele_item item;
 };
 
+/* What a look at something on that disk keeps, zeroed; NULL: replied why not. */
+static void *create_at(struct stele_request *req, uint32_t slot, size_t size,
+                       struct stele_disk **disk)
+{
+	enum stele_err err = stele_ops_disk(req, slot, disk);
+	void *c = err == STELE_OK ? calloc(1, size) : NULL;
+	if (err == STELE_OK && !c)
+		err = stele_fail(STELE_ERR_NOMEM, "out of memory");
+	if (err != STELE_OK)
+		stele_reply_error(req, err);
+	return c;
+}
+
 static void reread_end(struct reread *c, enum stele_err err, const char *detail)
 {
 	if (err == STELE_OK)
@@ -133,14 +146,9 @@ static void reread_start(struct stele_request *req, uint32_t slot, const struct 
                          bool keep)
 {
 	struct stele_disk *disk;
-	enum stele_err err = stele_ops_disk(req, slot, &disk);
-	struct reread *c = err == STELE_OK ? calloc(1, sizeof(*c)) : NULL;
-	if (err == STELE_OK && !c)
-		err = stele_fail(STELE_ERR_NOMEM, "out of memory");
-	if (err != STELE_OK) {
-		stele_reply_error(req, err);
+	struct reread *c = create_at(req, slot, sizeof(*c), &disk);
+	if (!c)
 		return;
-	}
 	c->req = req;
 	c->disk = disk;
 	c->key = *key;
@@ -183,14 +191,9 @@ static void recheck_listed(struct stele_store_list *l)
 static void recheck_start(struct stele_request *req, uint32_t slot, const struct stele_key *key)
 {
 	struct stele_disk *disk;
-	enum stele_err err = stele_ops_disk(req, slot, &disk);
-	struct recheck *c = err == STELE_OK ? calloc(1, sizeof(*c)) : NULL;
-	if (err == STELE_OK && !c)
-		err = stele_fail(STELE_ERR_NOMEM, "out of memory");
-	if (err != STELE_OK) {
-		stele_reply_error(req, err);
+	struct recheck *c = create_at(req, slot, sizeof(*c), &disk);
+	if (!c)
 		return;
-	}
 	c->req = req;
 	c->disk = disk;
 	c->key = *key;

@@ -336,15 +336,22 @@ enum stele_err stele_index_mark(struct stele_index *ix, const struct stele_item_
 	return STELE_OK;
 }
 
-static enum stele_err mark_one_gone(struct stele_index *ix, struct stele_kv_iter *it,
-                                    bool (*is_gone)(void *ctx, uint32_t extent), void *ctx)
+/* The entry or tombstone at which the iterator stands. */
+static enum stele_err decode_at(struct stele_kv_iter *it, struct stele_item_at *at)
 {
 	size_t key_len, value_len;
 	const void *key = it->key(it, &key_len), *value = it->value(it, &value_len);
-	struct stele_item_at at;
-	if (!stele_index_key_decode(key, key_len, &at.key) ||
-	    !stele_index_value_decode(value, value_len, &at))
+	if (!stele_index_key_decode(key, key_len, &at->key) ||
+	    !stele_index_value_decode(value, value_len, at))
 		return stele_fail(STELE_ERR_CORRUPT, "index: an entry does not decode");
+	return STELE_OK;
+}
+
+static enum stele_err mark_one_gone(struct stele_index *ix, struct stele_kv_iter *it,
+                                    bool (*is_gone)(void *ctx, uint32_t extent), void *ctx)
+{
+	struct stele_item_at at;
+	STELE_TRY(decode_at(it, &at));
 	return is_gone(ctx, at.extent) ? stele_index_mark(ix, &at, true) : STELE_OK;
 }
 
@@ -534,12 +541,8 @@ enum stele_err stele_index_load_counts(struct stele_index *ix)
 
 static enum stele_err recount_one(struct stele_index *ix, struct stele_kv_iter *it, bool tomb)
 {
-	size_t key_len, value_len;
-	const void *key = it->key(it, &key_len), *value = it->value(it, &value_len);
 	struct stele_item_at at;
-	if (!stele_index_key_decode(key, key_len, &at.key) ||
-	    !stele_index_value_decode(value, value_len, &at))
-		return stele_fail(STELE_ERR_CORRUPT, "index: an entry does not decode");
+	STELE_TRY(decode_at(it, &at));
 	if (tomb)
 		return count_tomb(&ix->counts, &at, 1);
 	STELE_TRY(make_room(&ix->counts, at.extent));

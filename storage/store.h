@@ -259,7 +259,8 @@ void stele_store_scrubbed(const struct stele_store *store, bool deep,
  * Ousterhout, 1992), as soon as room is short or little of it is alive; one of which nothing is alive at once.
  * What it meets damaged it leaves where it is, until that is repaired. Runs until it is cancelled, or
  * the disk is fenced. Only one at a time: BUSY.
- * With nothing to empty it fills the next extent with zeros while nobody writes (status.filled). Progress may be read at any time from the request. */
+ * With nothing to empty it fills the next extent with zeros while nobody writes (status.filled). Progress may be read at
+ * any time from the request. */
 struct stele_store_reclaim {
 	uint64_t bytes_per_s; /* of copies while there is room enough; 0: no limit */
 	void (*cb)(struct stele_store_reclaim *r);

@@ -45,8 +45,7 @@ struct recovery {
 	struct stele_index_state state;
 	bool clean;
 	bool empty; /* the index has just been made */
-	bool
-	    ahead; /* the index knows of more than is found: of what it knows something has rotted */
+	bool ahead; /* the index knows of more than is found: something of that has rotted */
 	struct replay replay;
 };
 
