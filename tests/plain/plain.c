@@ -20,7 +20,7 @@
 const char *__tsan_default_suppressions(void);
 const char *__tsan_default_suppressions(void)
 {
-	return "race:libleveldb\nrace:libstdc++\n";
+	return "race:leveldb\nrace:libstdc++\n";
 }
 
 static struct plain_test *tests;

@@ -311,6 +311,37 @@ Test(kv, leveldb_says_corrupt_for_a_damaged_table_and_can_be_destroyed)
 	side_close(&s);
 }
 
+/* What a disk can no longer read ends in an error, not in the end of the process: no table is mapped. */
+Test(kv, leveldb_fails_where_a_table_vanishes_under_it)
+{
+	struct side s;
+	side_open(&s, true);
+	struct stele_kv *kv = kv_open(&s);
+	for (uint32_t i = 0; i < 20000; i++)
+		put(kv, &i, sizeof(i), "value", 5);
+	cr_assert_eq(stele_kv_flush(kv), STELE_OK);
+	stele_kv_close(kv);
+	kv = kv_open(&s);
+	char got[8];
+	size_t len;
+	uint32_t first = 0;
+	cr_assert_eq(stele_kv_get(kv, &first, sizeof(first), got, sizeof(got), &len), STELE_OK);
+	DIR *d = opendir(s.dir);
+	for (struct dirent *e; (e = readdir(d));) {
+		char path[400];
+		snprintf(path, sizeof(path), "%s/%s", s.dir, e->d_name);
+		if (strstr(e->d_name, ".ldb"))
+			cr_assert_eq(truncate(path, 0), 0);
+	}
+	closedir(d);
+	enum stele_err err = STELE_OK;
+	for (uint32_t i = 0; err == STELE_OK && i < 20000; i++)
+		err = stele_kv_get(kv, &i, sizeof(i), got, sizeof(got), &len);
+	cr_assert_eq(err, STELE_ERR_CORRUPT, "%s", stele_detail());
+	stele_kv_close(kv);
+	side_close(&s);
+}
+
 Test(kv, leveldb_refuses_a_missing_current_file_or_a_second_opener)
 {
 	struct side s;
