@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
 # Every test, closing with ctest's own summary.
-#   tools/test.sh          what CI runs: everything on io_uring; units, simulation, fuzz seeds, faults (fewer) and the main job
-#                          again under ASan+UBSan, where most of the other end-to-end tests run, too; what runs on several
-#                          threads under TSan; disks, network and the main job again with io_uring refused, and on io_uring
-#                          without registered buffers
-#   tools/test.sh --full   all end-to-end tests on both builds, more seeds, longer fault loops, and fuzzing
+#   tools/test.sh          what CI runs: units, simulation, fuzz seeds and faults, and all of it again under ASan+UBSan (fewer
+#                          faults); what runs on several threads under TSan. Everything end to end twice: on io_uring under
+#                          ASan+UBSan, and with io_uring refused, on the threads env, where all else that does I/O runs again,
+#                          too; disks, network and the main job once more on io_uring without registered buffers
+#   tools/test.sh --full   end to end also as it is, on io_uring; more seeds, longer fault loops, and fuzzing
 set -euo pipefail
 top=$(cd "$(dirname "$0")/.." && pwd)
 cd "$top"
@@ -13,7 +13,7 @@ case "${1:-}" in
 "") ;;
 --full) full=yes ;;
 -h | --help)
-	sed -n '2,8s/^# \{0,1\}//p' tools/test.sh
+	sed -n '2,7s/^# \{0,1\}//p' tools/test.sh
 	exit 0
 	;;
 *)
@@ -45,17 +45,14 @@ run() { # name dir ctest-arguments...
 	step "$name"
 	ctest --test-dir "$dir" --output-on-failure -j "$jobs" --no-tests=error "$@" || failed+=("$name")
 }
-plain=() sanitized=() # what is left out
-if [ $full = no ]; then
-	plain=(-LE '^only-sanitized$')
-	sanitized=(-LE '^only-plain$')
-fi
-run "all tests" build "${plain[@]}"
+plain=()
+[ $full = yes ] || plain=(-LE '^(e2e|only-sanitized)$')
+run "as it is, on io_uring" build "${plain[@]}"
 STELE_CRASHES=${STELE_CRASHES:-1500} STELE_FLIPS=${STELE_FLIPS:-8000} STELE_KILLS=${STELE_KILLS:-20} \
-	run "ASan and UBSan" build-asan -L '^(unit|sim|fuzz|fault|e2e)$' "${sanitized[@]}"
+	run "ASan and UBSan" build-asan -L '^(unit|sim|fuzz|fault|e2e)$'
 run "TSan: what runs on several threads" build-tsan -L '^threads$'
-STELE_ENV=threads run "io_uring refused: everything on the threads env" build -L '^(threads|e2e-threads)$'
-STELE_ENV=io_uring,unregistered run "io_uring, buffers not registered" build -L '^(threads|e2e-threads)$' \
+STELE_ENV=threads STELE_KILLS=${STELE_KILLS:-50} run "io_uring refused: everything on the threads env" build -L '^(threads|env|e2e)$'
+STELE_ENV=io_uring,unregistered run "io_uring, buffers not registered" build -L '^(threads|e2e)$' \
 	-R '^(e2e_main|test_disk|test_env)$'
 
 if [ ${#failed[@]} -gt 0 ]; then

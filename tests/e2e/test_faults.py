@@ -37,15 +37,11 @@ class Disks(Case):
         for d in (data, small):
             self.assertTrue(self.ok(c.get(sha256(d))).out == d)
 
-    def test_flipped_bits_are_found_and_repaired(self):
-        c = self.cluster
-        data = blob(24 * MIB, seed=3)
-        self.ok(c.put(c.file("f", data)))
+    def flip(self, data):
+        """Finds an object's own bytes in an extent of some node, and flips one bit of them."""
         rng = random.Random(5)
-        # Find the object's own bytes in an extent of some node, and flip one bit of them.
-        flipped = 0
         for node in (2, 6):
-            for path in c.extents(node):
+            for path in self.cluster.extents(node):
                 with open(path, "r+b") as f:
                     raw = f.read()
                     for off in rng.sample(range(0, len(data) - 64, 65536), 64):
@@ -53,21 +49,27 @@ class Disks(Case):
                         if at >= 0:
                             f.seek(at)
                             f.write(bytes([raw[at] ^ (1 << rng.randrange(8))]))
-                            flipped += 1
-                            break
-                if flipped:
-                    break
-        self.assertGreater(flipped, 0, "no data shard found on the nodes looked at")
-        self.assertTrue(self.ok(c.get(sha256(data))).out == data)
+                            return
+        self.fail("no data shard found on the nodes looked at")
+
+    def test_flipped_bits_are_found_and_repaired(self):
+        c = self.cluster
+        # One is read while its bit is wrong, and may be repaired before the scrub comes to it; of the other nobody knows.
+        read, unread = blob(24 * MIB, seed=3), blob(24 * MIB, seed=4)
+        for data in (read, unread):
+            self.ok(c.put(c.file("f", data)))
+            self.flip(data)
+        self.assertTrue(self.ok(c.get(sha256(read))).out == read)
         scrub = c.json("scrub", "--wait")
-        named = scrub["named"]
-        self.assertGreaterEqual(scrub["victims"] + scrub["repaired"], 1, scrub)
-        for victim in named:
+        self.assertGreaterEqual(scrub["victims"], 1, scrub)
+        self.assertTrue(any(victim["node"] in (2, 6) for victim in scrub["named"]), scrub)
+        for victim in scrub["named"]:
             self.assertIn(victim["node"], (2, 6))
         status = c.json("status")
         self.assertEqual((status["state"], status["margin"]), ("ok", 2))
         self.assertEqual(c.json("scrub", "--deep", "--wait")["victims"], 0, "all were replaced")
-        self.assertTrue(self.ok(c.get(sha256(data))).out == data)
+        for data in (read, unread):
+            self.assertTrue(self.ok(c.get(sha256(data))).out == data)
 
     def test_a_disk_that_lies(self):
         """Every checksum on it holds; only the SHA-256 of one cell does not."""
