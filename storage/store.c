@@ -131,8 +131,10 @@ static void destroy(struct stele_store *s)
 {
 	stele_index_close(&s->index);
 	for (uint32_t i = 0; i < s->extents_n; i++) {
-		if (s->extents[i])
+		if (s->extents[i]) {
+			stele_env_release(s->env, s->extents[i]->fd);
 			stele_extent_close(&s->vol, s->extents[i]);
+		}
 		free(s->extents[i]);
 	}
 	free(s->extents);
@@ -481,6 +483,7 @@ enum stele_err stele_store_add_extent(struct stele_store *s, struct stele_extent
 	pthread_mutex_unlock(&s->extents_lock);
 	s->files++;
 	s->prepared += copy->state == STELE_EXTENT_PREPARED;
+	stele_env_hold(s->env, copy->fd); /* until the store closes */
 	return STELE_OK;
 }
 

@@ -169,7 +169,7 @@ uint64_t stele_store_piece(const struct stele_store *s, enum stele_class class, 
 /* NULL: out of memory. Fill work and done, then start it. */
 struct stele_store_job *stele_store_job_create(struct stele_store *s);
 void stele_store_job_start(struct stele_store_job *job);
-/* Takes a file into the table. NOMEM. */
+/* Takes a file into the table, and has the env hold it until the store closes. NOMEM. */
 STELE_MUST_USE enum stele_err stele_store_add_extent(struct stele_store *s, struct stele_extent *x);
 /* Thread: any. False: there is no such extent. */
 bool stele_store_extent_fd(struct stele_store *s, uint32_t id, int *fd, uint32_t *cycle);

@@ -3,7 +3,7 @@
 #   tools/test.sh          what CI runs: units, simulation, fuzz seeds and faults, and all of it again under ASan+UBSan (fewer
 #                          faults); what runs on several threads under TSan. Everything end to end twice: on io_uring under
 #                          ASan+UBSan, and with io_uring refused, on the threads env, where all else that does I/O runs again,
-#                          too; disks, network and the main job once more on io_uring without registered buffers
+#                          too; disks, network and the main job once more on io_uring with nothing registered
 #   tools/test.sh --full   end to end also as it is, on io_uring; more seeds, longer fault loops, and fuzzing
 set -euo pipefail
 top=$(cd "$(dirname "$0")/.." && pwd)
@@ -52,7 +52,7 @@ STELE_CRASHES=${STELE_CRASHES:-1500} STELE_FLIPS=${STELE_FLIPS:-8000} STELE_KILL
 	run "ASan and UBSan" build-asan -L '^(unit|sim|fuzz|fault|e2e)$'
 run "TSan: what runs on several threads" build-tsan -L '^threads$'
 STELE_ENV=threads STELE_KILLS=${STELE_KILLS:-50} run "io_uring refused: everything on the threads env" build -L '^(threads|env|e2e)$'
-STELE_ENV=io_uring,unregistered run "io_uring, buffers not registered" build -L '^(threads|e2e)$' \
+STELE_ENV=io_uring,unregistered run "io_uring, nothing registered" build -L '^(threads|e2e)$' \
 	-R '^(e2e_main|test_disk|test_env)$'
 
 if [ ${#failed[@]} -gt 0 ]; then

@@ -94,6 +94,18 @@ void stele_env_take_back(struct stele_env *env, const void *base)
 		env->ops->take_back(env, base);
 }
 
+void stele_env_hold(struct stele_env *env, int fd)
+{
+	if (env->ops->hold)
+		env->ops->hold(env, fd);
+}
+
+void stele_env_release(struct stele_env *env, int fd)
+{
+	if (env->ops->release)
+		env->ops->release(env, fd);
+}
+
 void stele_env_describe(struct stele_env *env, char out[STELE_ENV_TEXT])
 {
 	if (env->ops->describe)

@@ -121,18 +121,15 @@ int stele_lent_find(const struct stele_lent *l, const void *base, size_t len)
 	return -1;
 }
 
-void stele_lent_describe(const struct stele_lent *l, const char *name, char out[STELE_ENV_TEXT])
+void stele_lent_describe(const struct stele_lent *l, char *out, size_t size)
 {
 	size_t all = 0;
 	for (uint32_t i = 0; i < STELE_LENT_MAX; i++)
 		all += l->region[i].len;
-	char why[32] = "";
-	if (l->why_not)
-		snprintf(why, sizeof(why), " (%s)", l->why_not);
 	if (all == 0)
-		snprintf(out, STELE_ENV_TEXT, "%s, buffers not registered%s", name,
-		         l->why_not ? why : " (none lent)");
+		snprintf(out, size, "no buffers (%s)", l->why_not ? l->why_not : "none lent");
+	else if (l->why_not)
+		snprintf(out, size, "%zu KiB of buffers (%s)", all >> 10, l->why_not);
 	else
-		snprintf(out, STELE_ENV_TEXT, "%s, %zu KiB of buffers registered%s", name,
-		         all >> 10, why);
+		snprintf(out, size, "%zu KiB of buffers", all >> 10);
 }

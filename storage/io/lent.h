@@ -1,5 +1,5 @@
 /*
- * The memory that a ring has been lent (env.h), for uring.c alone. The kernel is told of it ahead (a
+ * The memory that a ring has been lent (env.h), for ring.c and uring.c alone. The kernel is told of it ahead (a
  * registered buffer), so that an operation there need not find and pin its pages. What the kernel, or
  * RLIMIT_MEMLOCK, does not allow stays unregistered: nothing here fails.
  *
@@ -32,7 +32,7 @@ void stele_lent_add(struct stele_lent *l, void *base, size_t len);
 void stele_lent_remove(struct stele_lent *l, const void *base);
 /* The kernel's number of the region in which all of these bytes lie; -1: there is none. */
 int stele_lent_find(const struct stele_lent *l, const void *base, size_t len);
-/* As stele_env_describe. */
-void stele_lent_describe(const struct stele_lent *l, const char *name, char out[STELE_ENV_TEXT]);
+/* "32768 KiB of buffers", "no buffers (none lent)"; why it is less than was lent. */
+void stele_lent_describe(const struct stele_lent *l, char *out, size_t size);
 
 #endif

@@ -7,8 +7,8 @@
  * slot and the slot's generation, so that it cannot be taken for another operation's. Operations
  * wait in two queues until the submission queue has room: those on sockets may sleep in the kernel
  * for long, so only those on disks count against the depth. Completions are all reaped first;
- * callbacks run afterwards, in stele_loop_turn. A transfer of one buffer that lies in lent memory names
- * it by its number (lent.h); files are not registered, which gains nothing (bench/README.md).
+ * callbacks run afterwards, in stele_loop_turn. What is registered with the ring, and how an operation
+ * becomes an entry for it: ring.h.
  */
 #include <assert.h>
 #include <errno.h>
@@ -16,19 +16,16 @@
 #include <poll.h>
 #include <stdlib.h>
 #include <sys/socket.h>
-#include <sys/stat.h>
-#include <sys/syscall.h>
 #include <unistd.h>
 
-#include "storage/io/lent.h"
 #include "storage/io/loop.h"
 #include "storage/io/net.h"
+#include "storage/io/ring.h"
 #include "storage/io/sys.h"
 
 #define DEPTH_DEFAULT 256u
 #define DEPTH_MAX     4096u
-#define TRANSFER_MAX  (1u << 30) /* of one buffer in one submission; longer ones go on */
-#define REFUSED_NS    1000000u   /* until the next try when the kernel takes no submission */
+#define REFUSED_NS    1000000u /* until the next try when the kernel takes no submission */
 
 /* user_data of what has no slot */
 #define TAG_WAKE   UINT64_MAX
@@ -56,7 +53,7 @@ struct slot {
 
 struct uring {
 	struct stele_loop loop;
-	struct io_uring ring;
+	struct stele_ring ring;
 	bool started; /* enabled, by the thread that runs it */
 	bool wake_armed;
 	bool woken;
@@ -70,7 +67,6 @@ struct uring {
 	uint32_t slots_n;
 	uint32_t slots_cap;
 	struct slot *free_slots;
-	struct stele_lent lent;
 };
 
 static struct uring *uring_of(struct stele_env *env)
@@ -123,15 +119,9 @@ static struct slot *take_slot(struct uring *u, struct stele_op *op)
 	return slot;
 }
 
-static bool is_disk(const struct stele_op *op)
-{
-	return op->kind == STELE_OP_READV || op->kind == STELE_OP_WRITEV ||
-	       op->kind == STELE_OP_SYNC;
-}
-
 static struct stele_op_list *queue_of(struct uring *u, const struct stele_op *op)
 {
-	return is_disk(op) ? &u->todo_disk : &u->todo_net;
+	return stele_ring_is_disk(op) ? &u->todo_disk : &u->todo_net;
 }
 
 static void enqueue(struct uring *u, struct slot *slot)
@@ -166,101 +156,12 @@ static void over(struct uring *u, struct slot *slot, int64_t result)
 
 /* From an operation to its submission */
 
-/* Of the first buffer, as much as one submission moves. */
-static unsigned first_len(const struct stele_op *op)
-{
-	return op->iov->iov_len < TRANSFER_MAX ? (unsigned)op->iov->iov_len : TRANSFER_MAX;
-}
-
-static void prep_read(struct uring *u, struct io_uring_sqe *sqe, const struct stele_op *op)
-{
-	uint64_t off = op->off + op->priv.done;
-	unsigned n = stele_sys_niov(op), len = first_len(op);
-	void *base = op->iov->iov_base;
-	int lent = n == 1 ? stele_lent_find(&u->lent, base, len) : -1;
-	if (lent >= 0)
-		io_uring_prep_read_fixed(sqe, op->fd, base, len, off, lent);
-	else if (n == 1)
-		io_uring_prep_read(sqe, op->fd, base, len, off);
-	else
-		io_uring_prep_readv(sqe, op->fd, op->iov, n, off);
-}
-
-static void prep_write(struct uring *u, struct io_uring_sqe *sqe, const struct stele_op *op)
-{
-	uint64_t off = op->off + op->priv.done;
-	unsigned n = stele_sys_niov(op), len = first_len(op);
-	void *base = op->iov->iov_base;
-	int lent = n == 1 ? stele_lent_find(&u->lent, base, len) : -1;
-	if (lent >= 0)
-		io_uring_prep_write_fixed(sqe, op->fd, base, len, off, lent);
-	else if (n == 1)
-		io_uring_prep_write(sqe, op->fd, base, len, off);
-	else
-		io_uring_prep_writev(sqe, op->fd, op->iov, n, off);
-	/* not a linked fsync: a short write would break the chain */
-	if (op->flags & STELE_WRITE_DSYNC)
-		sqe->rw_flags = RWF_DSYNC;
-}
-
-static void prep_message(struct io_uring_sqe *sqe, struct slot *slot)
-{
-	struct stele_op *op = slot->op;
-	size_t len = op->niov ? op->iov->iov_len : 0;
-	bool one = op->niov == 1 && len <= TRANSFER_MAX;
-	/* WAITALL has the kernel go on after a short send by itself, where it can */
-	int flags = op->kind == STELE_OP_SEND ? MSG_NOSIGNAL | MSG_WAITALL : 0;
-	slot->msg = (struct msghdr){.msg_iov = op->iov, .msg_iovlen = stele_sys_niov(op)};
-	if (op->kind == STELE_OP_SEND && one)
-		io_uring_prep_send(sqe, op->fd, op->iov->iov_base, len, flags);
-	else if (op->kind == STELE_OP_SEND)
-		io_uring_prep_sendmsg(sqe, op->fd, &slot->msg, (unsigned)flags);
-	else if (one)
-		io_uring_prep_recv(sqe, op->fd, op->iov->iov_base, len, flags);
-	else
-		io_uring_prep_recvmsg(sqe, op->fd, &slot->msg, (unsigned)flags);
-}
-
-static void prep_sync(struct io_uring_sqe *sqe, const struct stele_op *op)
-{
-	struct stat st; /* when this fails, so will the operation */
-	bool is_dir = fstat(op->fd, &st) == 0 && S_ISDIR(st.st_mode);
-	io_uring_prep_fsync(sqe, op->fd, is_dir ? 0 : IORING_FSYNC_DATASYNC);
-}
-
-static void prep(struct uring *u, struct io_uring_sqe *sqe, struct slot *slot)
-{
-	struct stele_op *op = slot->op;
-	switch (op->kind) {
-	case STELE_OP_READV:
-		prep_read(u, sqe, op);
-		break;
-	case STELE_OP_WRITEV:
-		prep_write(u, sqe, op);
-		break;
-	case STELE_OP_SYNC:
-		prep_sync(sqe, op);
-		break;
-	case STELE_OP_ACCEPT:
-		io_uring_prep_accept(sqe, op->fd, NULL, NULL, SOCK_CLOEXEC);
-		break;
-	case STELE_OP_CONNECT: {
-		const struct stele_addr *addr = stele_connect_addr(op->priv.slot);
-		io_uring_prep_connect(sqe, op->fd, (const struct sockaddr *)&addr->sa, addr->len);
-		break;
-	}
-	default:
-		prep_message(sqe, slot);
-	}
-	io_uring_sqe_set_data64(sqe, user_data(slot));
-}
-
 /* A free submission entry; NULL when the kernel takes none at the moment. */
 static struct io_uring_sqe *get_sqe(struct uring *u)
 {
-	struct io_uring_sqe *sqe = io_uring_get_sqe(&u->ring);
-	if (!sqe && io_uring_submit(&u->ring) > 0)
-		sqe = io_uring_get_sqe(&u->ring);
+	struct io_uring_sqe *sqe = io_uring_get_sqe(&u->ring.io);
+	if (!sqe && io_uring_submit(&u->ring.io) > 0)
+		sqe = io_uring_get_sqe(&u->ring.io);
 	return sqe;
 }
 
@@ -274,7 +175,8 @@ static bool flush_queue(struct uring *u, struct stele_op_list *queue, bool disk)
 		slot->phase = PHASE_KERNEL;
 		if (disk)
 			u->disk_n++;
-		prep(u, sqe, slot);
+		stele_ring_fill(&u->ring, sqe, slot->op, &slot->msg);
+		io_uring_sqe_set_data64(sqe, user_data(slot));
 	}
 	return true;
 }
@@ -394,7 +296,7 @@ static void complete(struct uring *u, uint64_t tag, int64_t res)
 	struct slot *slot = u->slots[index];
 	assert(slot->phase == PHASE_KERNEL && user_data(slot) == tag);
 	struct stele_op *op = slot->op;
-	if (is_disk(op))
+	if (stele_ring_is_disk(op))
 		u->disk_n--;
 	if (res == -EINTR && !slot->cancelled) {
 		enqueue(u, slot);
@@ -424,7 +326,7 @@ static void reap(struct uring *u)
 	struct io_uring_cqe *cqe;
 	unsigned head;
 	unsigned n = 0;
-	io_uring_for_each_cqe(&u->ring, head, cqe)
+	io_uring_for_each_cqe(&u->ring.io, head, cqe)
 	{
 		n++;
 		if (cqe->user_data == TAG_WAKE) {
@@ -434,7 +336,7 @@ static void reap(struct uring *u)
 			complete(u, cqe->user_data, cqe->res);
 		}
 	}
-	io_uring_cq_advance(&u->ring, n);
+	io_uring_cq_advance(&u->ring.io, n);
 	if (u->woken) {
 		u->woken = false;
 		stele_loop_woken(&u->loop);
@@ -473,6 +375,7 @@ static void cancel_slot(struct uring *u, struct slot *slot)
 
 static void submit_close(struct uring *u, struct stele_op *op)
 {
+	assert(!stele_held_has(&u->ring.held, op->fd));
 	for (uint32_t i = 0; i < u->slots_n; i++) {
 		struct slot *slot = u->slots[i];
 		if (slot->op && slot->op->kind != STELE_OP_CONNECT && slot->op->fd == op->fd) {
@@ -487,7 +390,7 @@ static void submit_close(struct uring *u, struct stele_op *op)
 	}
 	for (uint32_t i = 0; i < u->slots_n; i++) {
 		struct slot *slot = u->slots[i];
-		if (slot->op && slot->closer == op && !is_disk(slot->op)) {
+		if (slot->op && slot->closer == op && !stele_ring_is_disk(slot->op)) {
 			slot->closed = true;
 			cancel_slot(u, slot);
 		}
@@ -540,14 +443,14 @@ static void wait_events(struct uring *u, uint64_t wait_ns)
 #endif
 	/* Failures (EINTR, EBUSY, ETIME) all mean: look at what there is and come back. */
 	if (wait_ns == 0) {
-		(void)io_uring_submit_and_get_events(&u->ring);
+		(void)io_uring_submit_and_get_events(&u->ring.io);
 	} else {
 		struct io_uring_cqe *cqe;
 		struct __kernel_timespec ts = {
 		    .tv_sec = (int64_t)(wait_ns / 1000000000u),
 		    .tv_nsec = (int64_t)(wait_ns % 1000000000u),
 		};
-		(void)io_uring_submit_and_wait_timeout(&u->ring, &cqe, 1,
+		(void)io_uring_submit_and_wait_timeout(&u->ring.io, &cqe, 1,
 		                                       wait_ns == UINT64_MAX ? NULL : &ts, NULL);
 	}
 #ifdef __SANITIZE_THREAD__
@@ -556,22 +459,11 @@ static void wait_events(struct uring *u, uint64_t wait_ns)
 	reap(u);
 }
 
-/* liburing 2.3 declares io_uring_enable_rings and does not export it. */
-static void enable(struct uring *u)
-{
-	long r =
-	    syscall(__NR_io_uring_register, u->ring.ring_fd, IORING_REGISTER_ENABLE_RINGS, NULL, 0);
-	assert(r == 0);
-}
-
 static void run(struct stele_env *env)
 {
 	struct uring *u = uring_of(env);
 	if (!u->started) {
-		/* The ring was created disabled, so that it belongs to the thread that runs it and
-		 * not to the one that made it. */
-		enable(u);
-		(void)io_uring_register_ring_fd(&u->ring); /* faster; not on every kernel */
+		stele_ring_enable(&u->ring);
 		u->thread = pthread_self();
 		u->started = true;
 	}
@@ -589,26 +481,46 @@ static void lend(struct stele_env *env, void *base, size_t len)
 {
 	struct uring *u = uring_of(env);
 	assert(on_thread(u));
-	stele_lent_add(&u->lent, base, len);
+	stele_lent_add(&u->ring.lent, base, len);
 }
 
 static void take_back(struct stele_env *env, const void *base)
 {
 	struct uring *u = uring_of(env);
 	assert(on_thread(u));
-	stele_lent_remove(&u->lent, base);
+	stele_lent_remove(&u->ring.lent, base);
+}
+
+static void hold(struct stele_env *env, int fd)
+{
+	struct uring *u = uring_of(env);
+	assert(on_thread(u));
+	stele_held_add(&u->ring.held, fd);
+}
+
+static void release(struct stele_env *env, int fd)
+{
+	struct uring *u = uring_of(env);
+	assert(on_thread(u));
+	stele_held_remove(&u->ring.held, fd);
 }
 
 static void describe(struct stele_env *env, char out[STELE_ENV_TEXT])
 {
-	stele_lent_describe(&uring_of(env)->lent, env->ops->name, out);
+	stele_ring_describe(&uring_of(env)->ring, env->ops->name, out);
+}
+
+/* On any thread. */
+static int64_t call(struct stele_env *env, struct stele_op *op)
+{
+	assert(op->kind != STELE_OP_CLOSE || !stele_held_has(&uring_of(env)->ring.held, op->fd));
+	return stele_loop_call(env, op);
 }
 
 static void destroy(struct stele_env *env)
 {
 	struct uring *u = uring_of(env);
-	stele_lent_finish(&u->lent);
-	io_uring_queue_exit(&u->ring);
+	stele_ring_finish(&u->ring);
 	stele_loop_finish(&u->loop);
 	for (uint32_t i = 0; i < u->slots_n; i++)
 		free(u->slots[i]);
@@ -620,7 +532,7 @@ static const struct stele_env_ops uring_ops = {
     .name = "io_uring",
     .submit = submit,
     .cancel = cancel,
-    .call = stele_loop_call,
+    .call = call,
     .post = stele_loop_post,
     .now = stele_loop_now,
     .wall = stele_loop_wall,
@@ -630,35 +542,10 @@ static const struct stele_env_ops uring_ops = {
     .destroy = destroy,
     .lend = lend,
     .take_back = take_back,
+    .hold = hold,
+    .release = release,
     .describe = describe,
 };
-
-/* A ring with the best flags that this kernel knows; 0 or a negative errno. */
-static int create_ring(struct uring *u)
-{
-	static const unsigned ladder[] = {
-	    /* completions run when the loop asks for them: 6.1 */
-	    IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN | IORING_SETUP_SUBMIT_ALL,
-	    /* no interrupts of the loop, at least: 5.19 */
-	    IORING_SETUP_COOP_TASKRUN | IORING_SETUP_TASKRUN_FLAG | IORING_SETUP_SUBMIT_ALL,
-	    0,
-	};
-	int r = -EINVAL;
-	for (size_t i = 0; i < sizeof(ladder) / sizeof(ladder[0]) && r == -EINVAL; i++) {
-		struct io_uring_params params = {
-		    .flags = ladder[i] | IORING_SETUP_R_DISABLED | IORING_SETUP_CQSIZE |
-		             IORING_SETUP_CLAMP,
-		    .cq_entries = 8 * u->depth,
-		};
-		r = io_uring_queue_init_params(u->depth, &u->ring, &params);
-		const unsigned need = IORING_FEAT_EXT_ARG | IORING_FEAT_NODROP;
-		if (r == 0 && (params.features & need) != need) {
-			io_uring_queue_exit(&u->ring);
-			return -ENOSYS;
-		}
-	}
-	return r;
-}
 
 enum stele_err stele_env_uring_create(const struct stele_env_opts *opts, struct stele_env **out)
 {
@@ -669,7 +556,7 @@ enum stele_err stele_env_uring_create(const struct stele_env_opts *opts, struct 
 	if (u->depth > DEPTH_MAX)
 		u->depth = DEPTH_MAX;
 	enum stele_err err;
-	int r = create_ring(u);
+	int r = stele_ring_init(&u->ring, u->depth, !(opts && opts->unregistered));
 	if (r < 0) {
 		/* whatever the errno, it is the system that does not give us one */
 		err = stele_fail(r == -ENOMEM ? STELE_ERR_NOMEM : STELE_ERR_IO,
@@ -680,11 +567,10 @@ enum stele_err stele_env_uring_create(const struct stele_env_opts *opts, struct 
 	err = stele_loop_init(&u->loop, &uring_ops, opts, returned);
 	if (err != STELE_OK)
 		goto err_ring;
-	stele_lent_init(&u->lent, &u->ring, !(opts && opts->unregistered));
 	*out = &u->loop.env;
 	return STELE_OK;
 err_ring:
-	io_uring_queue_exit(&u->ring);
+	stele_ring_finish(&u->ring);
 err_alloc:
 	free(u);
 	return err;

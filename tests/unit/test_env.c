@@ -10,6 +10,7 @@
 #include <linux/filter.h>
 #include <linux/io_uring.h>
 #include <linux/seccomp.h>
+#include <poll.h>
 #include <pthread.h>
 #include <semaphore.h>
 #include <signal.h>
@@ -36,6 +37,7 @@ static int real[] = {THREADS, IO_URING};
 static int all[] = {THREADS, IO_URING, SIMULATED};
 static int lenders[] = {THREADS, IO_URING, SIMULATED, UNREGISTERED};
 static int rings[] = {IO_URING, UNREGISTERED};
+static int on_the_system[] = {THREADS, IO_URING, UNREGISTERED};
 
 #define ENV_TEST(name, kinds)                                                                      \
 	ParameterizedTestParameters(env, name)                                                     \
@@ -1131,14 +1133,14 @@ ENV_TEST(lent_memory_is_registered, rings)
 		p[i] = pattern(i);
 	cr_assert_eq(stele_file_pwrite(env, fd, p, LENT, 0, 0), STELE_OK);
 	stele_env_describe(env, text);
-	cr_assert_str_eq(text, registered ? "io_uring, buffers not registered (none lent)"
-	                                  : "io_uring, buffers not registered (as asked)");
+	cr_assert_str_eq(text, registered ? "io_uring, no buffers (none lent) and no files registered"
+	                                  : "io_uring, nothing registered (as asked)");
 	stele_env_lend(env, p, LENT);
 	stele_env_lend(env, p, LENT);
 	stele_env_take_back(env, p); /* the first one still lends it */
 	stele_env_describe(env, text);
-	cr_assert_str_eq(text, registered ? "io_uring, 256 KiB of buffers registered"
-	                                  : "io_uring, buffers not registered (as asked)");
+	cr_assert_str_eq(text, registered ? "io_uring, 256 KiB of buffers and no files registered"
+	                                  : "io_uring, nothing registered (as asked)");
 	cr_assert_eq(mprotect(p, 2 * LENT, PROT_NONE), 0);
 	struct probe in = transfer(STELE_OP_READV, fd, p + 4096, LENT - 4096, 9);
 	struct probe over = transfer(STELE_OP_READV, fd, p + LENT - 4096, 8192, 0);
@@ -1181,6 +1183,277 @@ ENV_TEST(memory_that_was_lent_is_used_anew, lenders)
 	close_now(fd);
 	munmap(p, LENT);
 	tear_down();
+}
+
+/* A file that begins with that byte; its descriptor. */
+static int file_of(const char *name, char byte)
+{
+	int fd = open_file(name, STELE_OPEN_WRITE | STELE_OPEN_CREATE);
+	struct probe w = transfer(STELE_OP_WRITEV, fd, &byte, 1, 0);
+	cr_assert_eq(run_one(&w), 1);
+	return fd;
+}
+
+static char first_byte(int fd)
+{
+	char byte = '?';
+	struct probe r = transfer(STELE_OP_READV, fd, &byte, 1, 0);
+	cr_assert_eq(run_one(&r), 1);
+	return byte;
+}
+
+static void describes(const char *expected)
+{
+	char text[STELE_ENV_TEXT];
+	stele_env_describe(env, text);
+	cr_assert_str_eq(text, expected);
+}
+
+/* Everything as ever, and when a descriptor is used again, it means the file that has it now. */
+ENV_TEST(held_files, lenders)
+{
+	set_up(*which, 0);
+	uint8_t *p = map_at(NULL, LENT);
+	for (size_t i = 0; i < LENT; i++)
+		p[i] = pattern(i);
+	int fd = open_file("f", STELE_OPEN_WRITE | STELE_OPEN_CREATE), before = fd;
+	stele_env_hold(env, fd);
+	for (int lent = 0; lent < 2; lent++) { /* buffers registered or not, alone and vectored */
+		if (lent)
+			stele_env_lend(env, p, LENT);
+		struct probe w = transfer(STELE_OP_WRITEV, fd, p, LENT, 0);
+		w.op.flags = STELE_WRITE_DSYNC;
+		cr_assert_eq(run_one(&w), LENT);
+		struct probe v = {.op = {.kind = STELE_OP_READV, .fd = fd, .niov = 2, .off = 10},
+		                  .iov = {{p + 100, 50}, {p + 300, 70}}};
+		cr_assert_eq(run_one(&v), 120);
+		cr_assert(has_pattern(p + 100, 50, 10) && has_pattern(p + 300, 70, 60));
+		read_among(fd, p + 8, LENT - 16, 3);
+		struct probe s = {.op = {.kind = STELE_OP_SYNC, .fd = fd}};
+		cr_assert_eq(run_one(&s), 0);
+		for (size_t i = 0; i < LENT; i++)
+			p[i] = pattern(i);
+	}
+	stele_env_take_back(env, p);
+	for (int turn = 0; turn < 4; turn++) { /* it is the next one's; held or not */
+		if (turn % 2 == 0)
+			stele_env_release(env, fd);
+		if (turn / 2 == 0)
+			close_now(fd);
+		else
+			cr_assert_eq(close_async(fd), 0);
+		char name[] = {(char)('0' + turn), 0};
+		fd = file_of(name, (char)('a' + turn));
+		cr_assert(fd == before || *which == SIMULATED);
+		if (turn % 2)
+			stele_env_hold(env, fd);
+		cr_assert_eq(first_byte(fd), 'a' + turn);
+	}
+	struct probe sync = {.op = {.kind = STELE_OP_SYNC}};
+	cr_assert_eq(stele_file_open(env, dir, STELE_OPEN_DIR, 0, &sync.op.fd), STELE_OK);
+	stele_env_hold(env, sync.op.fd);
+	cr_assert_eq(run_one(&sync), 0, "a directory");
+	stele_env_release(env, sync.op.fd);
+	close_now(sync.op.fd);
+	stele_env_release(env, fd);
+	close_now(fd);
+	munmap(p, LENT);
+	tear_down();
+}
+
+/* A registered file is reached whoever has its descriptor. */
+ENV_TEST(held_files_are_registered, rings)
+{
+	set_up(*which, 0);
+	bool registered = *which == IO_URING;
+	int fd = file_of("f", 'f'), other = file_of("g", 'g');
+	stele_env_hold(env, fd);
+	describes(registered ? "io_uring, no buffers (none lent) and 1 file registered"
+	                     : "io_uring, nothing registered (as asked)");
+	int kept = dup(fd);
+	cr_assert_eq(dup2(other, fd), fd);
+	cr_assert_eq(first_byte(fd), registered ? 'f' : 'g');
+	cr_assert_eq(dup2(kept, fd), fd);
+	close(kept);
+	stele_env_release(env, fd);
+	describes(registered ? "io_uring, no buffers (none lent) and no files registered"
+	                     : "io_uring, nothing registered (as asked)");
+	cr_assert_eq(dup2(other, fd), fd);
+	cr_assert_eq(first_byte(fd), 'g');
+	close_now(fd);
+	close_now(other);
+	tear_down();
+}
+
+static void descriptors_below(rlim_t n)
+{
+	struct rlimit limit;
+	cr_assert_eq(getrlimit(RLIMIT_NOFILE, &limit), 0);
+	limit.rlim_cur = n;
+	cr_assert_eq(setrlimit(RLIMIT_NOFILE, &limit), 0);
+}
+
+/* There are as many places as descriptors were allowed when the first file was held; the others go without,
+ * and so do all where there is no table. */
+ENV_TEST(more_files_than_places, on_the_system)
+{
+	for (int places = 0; places <= 64; places += 64) {
+		set_up(*which, 0);
+		struct rlimit limit;
+		cr_assert_eq(getrlimit(RLIMIT_NOFILE, &limit), 0);
+		int fd = file_of("f", 'f'), more[6];
+		cr_assert(limit.rlim_cur >= 80 && fd < 58);
+		descriptors_below((rlim_t)places);
+		stele_env_hold(env, fd);
+		descriptors_below(limit.rlim_cur);
+		for (int i = 0; i < 6; i++) {
+			char name[] = {(char)('0' + i), 0};
+			int at = file_of(name, (char)('0' + i));
+			more[i] = dup2(at, i < 5 ? 61 + i : 4096);
+			close_now(at);
+			if (more[i] >= 0)
+				stele_env_hold(env, more[i]);
+		}
+		if (*which == IO_URING && more[5] >= 0)
+			describes(places ? "io_uring, no buffers (none lent) and 4 of 7 files registered"
+			                 : "io_uring, no buffers (none lent) and 0 of 7 files registered");
+		cr_assert_eq(first_byte(fd), 'f');
+		stele_env_release(env, fd);
+		close_now(fd);
+		for (int i = 0; i < 6 && more[i] >= 0; i++) {
+			cr_assert_eq(first_byte(more[i]), '0' + i);
+			stele_env_release(env, more[i]);
+			cr_assert_eq(first_byte(more[i]), '0' + i);
+			close_now(more[i]);
+		}
+		tear_down();
+	}
+}
+
+static void run_for(uint64_t ns)
+{
+	struct probe t = {.op = {.kind = STELE_OP_TIMER, .off = stele_env_now(env) + ns}};
+	int others = waiting;
+	waiting = 0; /* the timer's end stops it */
+	submit(&t);
+	stele_env_run(env);
+	cr_assert_eq(t.fired, 1);
+	waiting = others;
+}
+
+/* What is under way when a file is released goes on, and the kernel keeps nothing of it afterwards. */
+ENV_TEST(released_under_way, rings)
+{
+	set_up(*which, 0);
+	int fd[2];
+	char byte = '?';
+	cr_assert_eq(pipe(fd), 0);
+	stele_env_hold(env, fd[0]);
+	stele_env_hold(env, fd[1]);
+	struct probe r = transfer(STELE_OP_READV, fd[0], &byte, 1, 0);
+	submit(&r);
+	run_for(MS); /* it is in the kernel, and waits */
+	cr_assert_eq(r.fired, 0);
+	stele_env_release(env, fd[0]);
+	stele_env_release(env, fd[1]);
+	run_for(MS);
+	cr_assert_eq(r.fired, 0);
+	cr_assert_eq(write(fd[1], "x", 1), 1);
+	run_all();
+	cr_assert_eq(r.op.result, 1);
+	cr_assert_eq(byte, 'x');
+	close_now(fd[1]);
+	struct pollfd end = {.fd = fd[0], .events = POLLIN};
+	cr_assert_eq(poll(&end, 1, 5000), 1, "somebody still has the other end");
+	cr_assert_eq(end.revents, POLLHUP);
+	close_now(fd[0]);
+	tear_down();
+}
+
+/* io_uring_enter fails for one or two new entries, as it may for any when the kernel is short of memory. */
+static void refuse_few_entries(void)
+{
+	struct sock_filter code[] = {
+	    BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
+	    BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, __NR_io_uring_enter, 0, 4),
+	    BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, args[1])),
+	    BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, 0, 2, 0),
+	    BPF_JUMP(BPF_JMP | BPF_JGT | BPF_K, 2, 1, 0),
+	    BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | EBUSY),
+	    BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+	};
+	struct sock_fprog filter = {.len = 7, .filter = code};
+	if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0 ||
+	    prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &filter) != 0)
+		cr_skip_test("no seccomp here: %s", strerror(errno));
+}
+
+/* An operation that the kernel has not even taken when its file is released finds its file. */
+ENV_TEST(released_before_it_is_taken, rings)
+{
+	set_up(*which, 0);
+	int fd = file_of("f", 'f'), other = file_of("g", 'g');
+	stele_env_hold(env, fd);
+	cr_assert_eq(first_byte(fd), 'f');
+	char byte[4] = {0};
+	struct probe r[4];
+	for (int i = 0; i < 4; i++)
+		r[i] = transfer(STELE_OP_READV, i ? other : fd, &byte[i], 1, 0);
+	refuse_few_entries();
+	submit(&r[0]);
+	run_for(5 * MS);
+	cr_assert_eq(r[0].fired, 0);
+	stele_env_release(env, fd);
+	for (int i = 1; i < 4; i++)
+		submit(&r[i]);
+	run_all();
+	for (int i = 0; i < 4; i++) {
+		cr_assert_eq(r[i].op.result, 1, "%d: %lld", i, (long long)r[i].op.result);
+		cr_assert_eq(byte[i], i ? 'g' : 'f');
+	}
+	close_now(fd);
+	close_now(other);
+	tear_down();
+}
+
+static void close_held(int by_call)
+{
+	set_up(IO_URING, 0);
+	int fd = open_file("f", STELE_OPEN_WRITE | STELE_OPEN_CREATE);
+	stele_env_hold(env, fd);
+	unlink(in_dir("f"));
+	rmdir(dir);
+	if (by_call)
+		close_now(fd);
+	else
+		close_async(fd);
+}
+
+/* A file is released before it is closed. */
+static void bug(int by_call)
+{
+	set_up(IO_URING, 0); /* is there a ring at all? */
+	tear_down();
+	fflush(NULL);
+	pid_t pid = fork();
+	if (pid == 0) {
+		fclose(stderr);
+		close_held(by_call);
+		_exit(0);
+	}
+	int status;
+	cr_assert_eq(waitpid(pid, &status, 0), pid);
+	cr_assert(WIFSIGNALED(status) && WTERMSIG(status) == SIGABRT, "status %x",
+	          (unsigned)status);
+}
+
+Test(env, a_held_file_is_not_closed)
+{
+#ifdef __SANITIZE_THREAD__
+	cr_skip_test("ThreadSanitizer allows a forked process no threads");
+#endif
+	bug(0);
+	bug(1);
 }
 
 /* Runs body in a process of a user without privileges or other processes, under that RLIMIT_MEMLOCK. */
@@ -1263,7 +1536,7 @@ static int without_any(void)
 	CHECK(stele_env_create(NULL, &e) == STELE_OK);
 	int r = lend_and_use(e, strcmp(e->ops->name, "threads") == 0
 	                            ? "threads"
-	                            : "io_uring, buffers not registered (RLIMIT_MEMLOCK)");
+	                            : "io_uring, no buffers (RLIMIT_MEMLOCK) and no files registered");
 	stele_env_destroy(e);
 	return r;
 }
@@ -1272,7 +1545,7 @@ static int with_little(void)
 {
 	struct stele_env *e;
 	CHECK(stele_env_uring_create(NULL, &e) == STELE_OK);
-	int r = lend_and_use(e, "io_uring, buffers not registered (RLIMIT_MEMLOCK)");
+	int r = lend_and_use(e, "io_uring, no buffers (RLIMIT_MEMLOCK) and no files registered");
 	stele_env_destroy(e);
 	return r;
 }
@@ -1286,9 +1559,9 @@ static int with_some(void)
 	void *p = mmap(NULL, LENT, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	CHECK(p != MAP_FAILED);
 	stele_env_lend(other, p, LENT);
-	int r = lend_and_use(e, "io_uring, 256 KiB of buffers registered (RLIMIT_MEMLOCK)");
+	int r = lend_and_use(e, "io_uring, 256 KiB of buffers (RLIMIT_MEMLOCK) and no files registered");
 	stele_env_destroy(other);
-	return r ? r : lend_and_use(e, "io_uring, 512 KiB of buffers registered (RLIMIT_MEMLOCK)");
+	return r ? r : lend_and_use(e, "io_uring, 512 KiB of buffers (RLIMIT_MEMLOCK) and no files registered");
 }
 
 /* A ring of somebody else's that holds that much; -1: the limit does not allow it. */
@@ -1314,7 +1587,7 @@ static int beside_others(void)
 	while (hold(16u << 10) >= 0) {
 	}
 	CHECK(syscall(__NR_io_uring_register, ring, IORING_UNREGISTER_BUFFERS, NULL, 0) == 0);
-	return lend_and_use(e, "io_uring, 128 KiB of buffers registered (RLIMIT_MEMLOCK)");
+	return lend_and_use(e, "io_uring, 128 KiB of buffers (RLIMIT_MEMLOCK) and no files registered");
 }
 
 Test(env, a_limit_on_locked_memory)
@@ -1370,7 +1643,7 @@ Test(env, the_environment_chooses)
 	if (stele_env_create(NULL, &e) == STELE_OK) {
 		char text[STELE_ENV_TEXT];
 		stele_env_describe(e, text);
-		cr_assert_str_eq(text, "io_uring, buffers not registered (as asked)");
+		cr_assert_str_eq(text, "io_uring, nothing registered (as asked)");
 		stele_env_destroy(e);
 	}
 	setenv("STELE_ENV", "smoke signals", 1);

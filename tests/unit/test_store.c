@@ -58,6 +58,41 @@ static void round_trip(bool threads, bool leveldb)
 	kit_end(&k);
 }
 
+static void holds(struct kit *k, uint32_t n)
+{
+	char text[STELE_ENV_TEXT], end[32] = " and no files registered";
+	if (n)
+		snprintf(end, sizeof(end), " and %u file%s registered", n, n == 1 ? "" : "s");
+	stele_env_describe(k->env, text);
+	cr_assert(strstr(text, end), "%s, not%s", text, end);
+}
+
+/* From the moment when they are opened or made until the store closes: the env that reads them holds them. */
+Test(store, extents_are_held)
+{
+	struct kit k;
+	struct kit_block b;
+	struct stele_hash deposit = kit_hash(1);
+	kit_start(&k, false, false);
+	holds(&k, 0);
+	for (uint32_t i = 0; i < 3; i++) { /* of 4 MiB */
+		kit_block_make(&b, "rep-2", 2500000, i);
+		cr_assert_eq(kit_put(&k, &b, 0, &deposit), STELE_OK, "%s", stele_detail());
+		kit_block_free(&b);
+	}
+	for (int life = 0; life < 2; life++) {
+		kit_settle(&k);
+		struct stele_store_status st;
+		stele_store_status(k.store, &st);
+		cr_assert_geq(st.extents, 3);
+		holds(&k, st.extents + st.extents_free);
+		kit_close(&k);
+		holds(&k, 0);
+		kit_open(&k);
+	}
+	kit_end(&k);
+}
+
 Test(store, round_trip_uring_leveldb)
 {
 	round_trip(false, true);
