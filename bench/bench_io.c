@@ -1,8 +1,8 @@
 /*
  * Speed of the envs beside fio (io_uring engine, one job) on one file, in turns within one run: io_uring
- * with its buffers registered and without, and threads. A line per pattern and env: operations per
- * second of fio and of the env, the ratio's least, median and most, the env's processor time per
- * operation, and by how much that is more than of io_uring without registered buffers in the same turn:
+ * with nothing registered, with its buffers, with buffers and file, and threads. A line per pattern and
+ * env: operations per second of fio and of the env, the ratio's least, median and most, the env's processor
+ * time per operation, and by how much that is more than of the env in the line above in the same turn:
  * least, median and most. All overwrite, or read, what was written before, with O_DIRECT; durable writes
  * are RWF_DSYNC, which fio calls sync=dsync (O_DSYNC).
  *
@@ -21,8 +21,8 @@
 #define DEPTH_MAX 32
 #define TURNS_MAX 99
 
-enum { UNREGISTERED, REGISTERED, THREADS, ENVS };
-static const char *const env_names[ENVS] = {"unregistered", "registered", "threads"};
+enum { UNREGISTERED, BUFFERS, REGISTERED, THREADS, ENVS };
+static const char *const env_names[ENVS] = {"unregistered", "buffers", "registered", "threads"};
 
 struct pattern {
 	const char *name;
@@ -168,7 +168,7 @@ static void print_row(const char *pattern, int e, struct turn turn[][ENVS])
 		ours[i] = turn[i][e].ours;
 		ratio[i] = ours[i] / fio[i];
 		cpu[i] = turn[i][e].cpu * 1e6;
-		more[i] = (turn[i][e].cpu - turn[i][UNREGISTERED].cpu) * 1e6;
+		more[i] = (turn[i][e].cpu - turn[i][e ? e - 1 : 0].cpu) * 1e6;
 	}
 	struct bench_spread r = bench_spread_of(ratio, (int)turns);
 	struct bench_spread m = bench_spread_of(more, (int)turns);
@@ -244,9 +244,6 @@ int main(int argc, char **argv)
 		                  : stele_env_uring_create(&opts, &env[e])) != STELE_OK)
 			fail(env_names[e]);
 		stele_env_lend(env[e], arena, (size_t)DEPTH_MAX << 20);
-		char text[STELE_ENV_TEXT];
-		stele_env_describe(env[e], text);
-		printf("%s: %s\n", env_names[e], text);
 	}
 	snprintf(path, sizeof(path), "%s/bench_io.%d", dir, (int)getpid());
 	int fd = -1;
@@ -255,15 +252,22 @@ int main(int argc, char **argv)
 	                        STELE_OPEN_DIRECT,
 	                    0600, &fd) != STELE_OK)
 		fail("file");
+	stele_env_hold(env[REGISTERED], fd);
+	for (int e = 0; e < ENVS; e++) {
+		char text[STELE_ENV_TEXT];
+		stele_env_describe(env[e], text);
+		printf("%s: %s\n", env_names[e], text);
+	}
 	fill(env[THREADS], fd);
 	static struct load load;
 	stele_prng_init(&load.prng, 2);
 	for (size_t i = 0; i < DEPTH_MAX; i++)
 		load.buf[i] = arena + (i << 20);
-	printf("%-38s %-12s %8s %8s   ratio: min median max   cpu us   to unregistered\n",
+	printf("%-38s %-12s %8s %8s   ratio: min median max   cpu us   to the line above\n",
 	       "pattern", "env", "fio/s", "env/s");
 	for (size_t i = 0; i < sizeof(patterns) / sizeof(patterns[0]); i++)
 		bench(&patterns[i], env, fd, &load);
+	stele_env_release(env[REGISTERED], fd);
 	stele_file_close(env[THREADS], &fd);
 	unlink(path);
 	for (int e = 0; e < ENVS; e++)
