@@ -1596,11 +1596,11 @@ Test(env, a_limit_on_locked_memory)
 	cr_skip_test("ThreadSanitizer allows a forked process no threads");
 #endif
 	set_up(IO_URING, 0); /* is there a ring at all? */
+	tear_down();         /* a thread that allocates during a fork would leave the child a lock for ever */
 	as_user(0, without_any);
 	as_user(256u << 10, with_little);
 	as_user(8u << 20, with_some);
 	as_user(4u << 20, beside_others);
-	tear_down();
 }
 
 /* As a container's default profile does it. */
