@@ -243,6 +243,7 @@ bool stele_entry_head_decode(const uint8_t in[STELE_ENTRY_HEAD], const struct st
 		return false;
 	if (!kind_ok(h.key.kind) || in[9] != STELE_CELL_LOG2 || h.meta_len > STELE_META_MAX ||
 	    h.hot_len > h.meta_len || h.data_len > STELE_SHARD_LEN_MAX ||
+	    h.hot_len / 4 < stele_round_up(h.data_len, STELE_CELL_LEN) / STELE_CELL_LEN ||
 	    stele_le32(in + 104) != stele_entry_len(h.meta_len) ||
 	    place->off + stele_entry_len(h.meta_len) > extent_len ||
 	    h.data_off + stele_round_up(h.data_len, STELE_PAGE) > extent_len)

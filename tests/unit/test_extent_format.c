@@ -740,6 +740,19 @@ Test(extent_format, another_place_or_salt_is_refused, .init = init)
 	cr_assert_not(stele_batch_head_decode(batch, &salt, &batch_place, batch_place.off, &b));
 }
 
+/* Whoever has an entry's header takes the cells' CRCs from the front of its meta. */
+Test(extent_format, a_front_too_short_for_its_cells_is_refused, .init = init)
+{
+	uint8_t bytes[STELE_ENTRY_HEAD];
+	struct stele_entry_head h = entry_head(STELE_ENTRY_SHARD), e;
+	const uint32_t least = 4 * 2; /* two cells */
+	for (h.hot_len = 0; h.hot_len < 2 * least; h.hot_len++) {
+		stele_entry_head_encode(&h, &salt, bytes);
+		cr_assert_eq(stele_entry_head_decode(bytes, &salt, &entry_place, EXTENT_LEN, &e),
+		             h.hot_len >= least, "%u", h.hot_len);
+	}
+}
+
 /* ---- newer formats ---- */
 
 static const struct structure *structure(const char *name)
