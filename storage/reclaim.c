@@ -549,6 +549,7 @@ static void drop_work(struct stele_op *op)
 	struct stele_store *s = c->s;
 	pthread_mutex_lock(&s->index_lock);
 	note(c, stele_index_forget(&s->index, c->dropped, c->ndropped));
+	s->drops++;
 	pthread_mutex_unlock(&s->index_lock);
 }
 
@@ -676,7 +677,8 @@ static void recycle_work(struct stele_op *op)
 	enum stele_err err = check_dead(c);
 	c->emptied = !err;
 	/* else a power failure could take the index back to before what this extent says, and nothing would say it again:
-	 * an entry that a tombstone in here removed would be there, with nothing in its place */
+	 * an entry that a tombstone in here removed would be there, with nothing in its place; or a tombstone that was
+	 * dropped, which would be counted in this extent for ever */
 	if (!err)
 		err = stele_store_flush_index(s, c->x.last_lsn);
 	if (!err)

@@ -94,6 +94,7 @@ struct stele_store {
 	struct stele_index index;
 	uint64_t applied_lsn;             /* under index_lock */
 	uint64_t flushed_lsn;             /* the index holds this much durably; under index_lock */
+	uint64_t drops, flushed_drops;    /* what reclaim took out of it, which no LSN tells; under index_lock */
 	struct stele_index_counts counts; /* the loop's copy; live is not copied */
 
 	pthread_mutex_t extents_lock;  /* over the table; a struct itself is the loop's */
@@ -190,7 +191,8 @@ STELE_MUST_USE enum stele_err stele_store_recover(struct stele_store *s);
 /* Everything applied becomes durable in the index; closing: as the last thing before the store closes.
  * Blocks; thread: the loop at open and close, a worker otherwise. */
 STELE_MUST_USE enum stele_err stele_store_checkpoint(struct stele_store *s, bool closing);
-/* Every batch up to lsn, which is applied, becomes durable in the index: before the extent that holds it may go. Blocks. */
+/* Every batch up to lsn, which is applied, becomes durable in the index, and what was dropped from it: before the extent
+ * that holds them may go. Blocks. */
 STELE_MUST_USE enum stele_err stele_store_flush_index(struct stele_store *s, uint64_t lsn);
 #define STELE_REBUILD_MARKER "index.rebuild"
 

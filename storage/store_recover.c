@@ -562,11 +562,13 @@ enum stele_err stele_store_recover(struct stele_store *s)
 	return err ? stele_wrap(err, "%s", s->vol.dir) : STELE_OK;
 }
 
-static void know_flushed(struct stele_store *s, uint64_t lsn)
+static void know_flushed(struct stele_store *s, uint64_t lsn, uint64_t drops)
 {
 	pthread_mutex_lock(&s->index_lock);
 	if (lsn > s->flushed_lsn)
 		s->flushed_lsn = lsn;
+	if (drops > s->flushed_drops)
+		s->flushed_drops = drops;
 	pthread_mutex_unlock(&s->index_lock);
 }
 
@@ -581,24 +583,26 @@ enum stele_err stele_store_checkpoint(struct stele_store *s, bool closing)
 		st.open_extent = s->open ? s->open->id : 0;
 		st.open_end = s->open ? s->open->end : 0;
 	}
+	uint64_t drops = s->drops;
 	enum stele_err err = stele_index_checkpoint_begin(&s->index, &st, state);
 	pthread_mutex_unlock(&s->index_lock);
 	if (!err)
 		err = stele_index_checkpoint_end(&s->index, state);
 	if (!err)
-		know_flushed(s, st.watermark);
+		know_flushed(s, st.watermark, drops);
 	return err;
 }
 
 enum stele_err stele_store_flush_index(struct stele_store *s, uint64_t lsn)
 {
 	pthread_mutex_lock(&s->index_lock);
-	uint64_t applied = s->applied_lsn, flushed = s->flushed_lsn;
+	uint64_t applied = s->applied_lsn, drops = s->drops;
+	bool flushed = lsn <= s->flushed_lsn && drops == s->flushed_drops;
 	pthread_mutex_unlock(&s->index_lock);
 	assert(lsn <= applied);
-	if (lsn <= flushed)
+	if (flushed)
 		return STELE_OK;
 	STELE_TRY(stele_kv_flush(s->index.kv));
-	know_flushed(s, applied);
+	know_flushed(s, applied, drops);
 	return STELE_OK;
 }
