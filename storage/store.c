@@ -127,7 +127,7 @@ static enum stele_err open_all(struct stele_store *s, const struct stele_store_o
 	return superblock_save(s->env, s->vol.dir, &s->sb);
 }
 
-static void destroy(struct stele_store *s)
+void stele_store_forget(struct stele_store *s)
 {
 	stele_index_close(&s->index);
 	for (uint32_t i = 0; i < s->extents_n; i++) {
@@ -138,6 +138,14 @@ static void destroy(struct stele_store *s)
 		free(s->extents[i]);
 	}
 	free(s->extents);
+	s->extents = NULL;
+	s->open = s->spare = NULL;
+	s->extents_n = s->files = s->prepared = s->gone = 0;
+}
+
+static void destroy(struct stele_store *s)
+{
+	stele_store_forget(s);
 	stele_fronts_finish(&s->fronts);
 	stele_file_close(s->env, &s->lock_fd);
 	pthread_mutex_destroy(&s->index_lock);

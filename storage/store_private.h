@@ -172,6 +172,8 @@ struct stele_store_job *stele_store_job_create(struct stele_store *s);
 void stele_store_job_start(struct stele_store_job *job);
 /* Takes a file into the table, and has the env hold it until the store closes. NOMEM. */
 STELE_MUST_USE enum stele_err stele_store_add_extent(struct stele_store *s, struct stele_extent *x);
+/* Closes extents and index: as before recovery. */
+void stele_store_forget(struct stele_store *s);
 /* Thread: any. False: there is no such extent. */
 bool stele_store_extent_fd(struct stele_store *s, uint32_t id, int *fd, uint32_t *cycle);
 /* The counters as the mutator has them, without the per-extent ones. Under index_lock. */

@@ -13,6 +13,8 @@
  *     then every extent that holds anything above its watermark is applied to it; all of them, in passes
  *     over ranges of ids, where it is new (index_fill.h). One that is ahead of the log stays: heads of
  *     batches have rotted, and only the index knows what they held. All extents are applied to it.
+ *     An index that turns out to be damaged while it is read or written here is asked for anew, and all of
+ *     this begins once more.
  *  4. The log goes on in the extent where it ended, if there is room in it and nothing has rotted there; others
  *     that were open are sealed.
  *
@@ -35,6 +37,7 @@ struct replay { /* items on their way into the index */
 	bool known;                    /* what comes is in the index: up to its watermark */
 	struct stele_item_at item[APPLY_GROUP];
 	size_t n;
+	bool index_broke;
 };
 
 struct recovery {
@@ -49,9 +52,16 @@ struct recovery {
 	struct replay replay;
 };
 
+/* What the index said: is it to blame? */
+static enum stele_err of_index(struct replay *r, enum stele_err err)
+{
+	r->index_broke = r->index_broke || err == STELE_ERR_CORRUPT || err == STELE_ERR_IO;
+	return err;
+}
+
 static enum stele_err flush_replay(struct replay *r)
 {
-	enum stele_err err = stele_index_apply(&r->s->index, r->item, r->n);
+	enum stele_err err = of_index(r, stele_index_apply(&r->s->index, r->item, r->n));
 	r->n = 0;
 	return err;
 }
@@ -418,7 +428,7 @@ static enum stele_err bring_index_up(struct recovery *r)
 	r->replay.fill = NULL;
 	if (err || r->empty) /* a new one has counted what came into it */
 		return err;
-	return r->clean ? stele_index_load_counts(ix) : stele_index_recount(ix);
+	return of_index(&r->replay, r->clean ? stele_index_load_counts(ix) : stele_index_recount(ix));
 }
 
 /* Entries of which the file has gone are not there, whatever the index says: they are victims at once. */
@@ -434,7 +444,7 @@ static enum stele_err mark_gone(struct recovery *r)
 	const struct stele_index_counts *c = &s->index.counts;
 	for (uint32_t i = 0; i < c->extents; i++)
 		s->gone += c->live[i] && has_gone(s, i);
-	return s->gone ? stele_index_mark_gone(&s->index, has_gone, s) : STELE_OK;
+	return s->gone ? of_index(&r->replay, stele_index_mark_gone(&s->index, has_gone, s)) : STELE_OK;
 }
 
 /* ---- 4. seals ---- */
@@ -534,7 +544,7 @@ static enum stele_err recover(struct recovery *r)
 	s->counts = stele_store_counts(s);
 	STELE_TRY(stele_store_room_recovered(s));
 	if (!r->clean)
-		STELE_TRY(stele_store_checkpoint(s, false));
+		STELE_TRY(of_index(&r->replay, stele_store_checkpoint(s, false)));
 	char path[STELE_PATH_MAX];
 	marker_path(s, path);
 	if (rebuild_wanted(s))
@@ -542,8 +552,9 @@ static enum stele_err recover(struct recovery *r)
 	return STELE_OK;
 }
 
-enum stele_err stele_store_recover(struct stele_store *s)
+static enum stele_err recover_once(struct stele_store *s, bool *index_broke)
 {
+	*index_broke = false;
 	STELE_TRY(open_extents(s));
 	struct recovery *r = calloc(1, sizeof(*r));
 	struct stele_scan_found_list *found = calloc(s->extents_n + 1, sizeof(found[0]));
@@ -552,6 +563,7 @@ enum stele_err stele_store_recover(struct stele_store *s)
 		r->s = s;
 		r->found = found;
 		err = recover(r);
+		*index_broke = err && r->replay.index_broke && !r->empty;
 	} else {
 		err = stele_fail(STELE_ERR_NOMEM, "store: out of memory");
 	}
@@ -559,6 +571,20 @@ enum stele_err stele_store_recover(struct stele_store *s)
 		stele_scan_found_finish(&found[i]);
 	free(found);
 	free(r);
+	return err;
+}
+
+enum stele_err stele_store_recover(struct stele_store *s)
+{
+	bool index_broke;
+	enum stele_err err = recover_once(s, &index_broke);
+	if (index_broke) {
+		char path[STELE_PATH_MAX];
+		marker_path(s, path);
+		STELE_TRY(stele_file_save(s->env, path, "", 0, 0600));
+		stele_store_forget(s);
+		err = recover_once(s, &index_broke);
+	}
 	return err ? stele_wrap(err, "%s", s->vol.dir) : STELE_OK;
 }
 

@@ -3,6 +3,7 @@
  * bit for bit, also after a restart and without an index; what is refused is refused by the right
  * error; lists, feed, have and digests say what is there.
  */
+#include <dirent.h>
 #include <fcntl.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -549,6 +550,61 @@ Test(store, a_flipped_superblock_is_refused_by_name)
 	}
 	kit_open(&k);
 	kit_end(&k);
+}
+
+/* Flips a byte in every table of the index; how many there are. */
+static int poke_tables(struct kit *k, off_t at)
+{
+	char path[200], name[300];
+	struct dirent *e;
+	int n = 0;
+	snprintf(path, sizeof(path), "%s/index", k->dir);
+	DIR *d = opendir(path);
+	cr_assert(d);
+	while ((e = readdir(d))) {
+		size_t len = strlen(e->d_name);
+		if (len < 4 || strcmp(e->d_name + len - 4, ".ldb") != 0)
+			continue;
+		snprintf(name, sizeof(name), "index/%.200s", e->d_name);
+		poke(k, name, at, 0x10);
+		n++;
+	}
+	closedir(d);
+	return n;
+}
+
+/* An index that opens, and turns out to be damaged while recovery reads it, is made anew like one that does not open. */
+Test(store, an_index_that_breaks_during_recovery_is_made_anew)
+{
+	char path[200];
+	for (int clean = 0; clean < 2; clean++) {
+		struct kit k;
+		struct kit_block b;
+		struct stele_hash deposit = kit_hash(1);
+		struct stele_store_status before, after;
+		kit_start(&k, true, true);
+		kit_block_make(&b, "rep-2", 100000, 5);
+		cr_assert_eq(kit_put(&k, &b, 0, &deposit), STELE_OK);
+		kit_seal(&k);
+		stele_store_status(k.store, &before);
+		snprintf(path, sizeof(path), "%s/lock", k.dir);
+		if (!clean) {
+			cr_assert_eq(unlink(path), 0);
+			stele_store_check_place(k.store);
+		}
+		kit_close(&k);
+		cr_assert_geq(poke_tables(&k, 50), 1, "%d", clean);
+		kit_open(&k);
+		cr_assert_eq(kit_same(&k, &b, 0), STELE_OK, "%s", stele_detail());
+		stele_store_status(k.store, &after);
+		cr_assert(after.records == before.records && after.shards == 1 && after.refs == 1);
+		kit_reopen(&k);
+		cr_assert_eq(kit_same(&k, &b, 0), STELE_OK, "%s", stele_detail());
+		stele_store_status(k.store, &after);
+		cr_assert(after.records == before.records && after.bad == 0);
+		kit_block_free(&b);
+		kit_end(&k);
+	}
 }
 
 Test(store, every_write_of_a_crowd_is_kept)
