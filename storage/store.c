@@ -226,7 +226,8 @@ void stele_store_close(struct stele_store *s)
 {
 	if (!s)
 		return;
-	assert(s->writes == 0 && s->reads == 0 && !s->later_due && !s->scrub && !s->reclaim);
+	assert(s->writes == 0 && s->in_flight == 0 && s->reads == 0 && !s->later_due && !s->scrub &&
+	       !s->reclaim);
 	end_jobs(s);
 	close_cleanly(s);
 	destroy(s);
@@ -234,7 +235,7 @@ void stele_store_close(struct stele_store *s)
 
 bool stele_store_busy(const struct stele_store *s)
 {
-	return s->jobs != NULL;
+	return s->jobs != NULL || s->in_flight > 0;
 }
 
 void stele_store_identity(const struct stele_store *s, struct stele_store_identity *out)

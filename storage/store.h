@@ -82,9 +82,10 @@ STELE_MUST_USE enum stele_err stele_store_open(const struct stele_store_opts *op
 					       struct stele_store **out);
 /* No request may be under way except ones the dead env has cancelled. Accepts NULL. */
 void stele_store_close(struct stele_store *store);
-/* True while the store does something of its own on a worker (seals an extent, notes a victim). It may
- * be closed all the same; but before its env is destroyed, the loop has to run until the store is idle,
- * or to run on for a moment after close. */
+/* True while the store does something of its own: on a worker (seals an extent, notes a victim), in spite of
+ * which it may be closed; but before its env is destroyed, the loop has to run until the store is idle, or to
+ * run on for a moment after close. Or the header of an extent is being written although the write that began
+ * it has failed: then it may not be closed. */
 bool stele_store_busy(const struct stele_store *store);
 void stele_store_identity(const struct stele_store *store, struct stele_store_identity *out);
 
