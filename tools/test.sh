@@ -23,7 +23,7 @@ case "${1:-}" in
 esac
 
 step() { printf '\n== %s\n' "$*"; }
-jobs=$(nproc)
+jobs=$(($(nproc) + 1)) # many of them wait, for disks and clocks
 if [ $full = yes ]; then
 	tools/deps.sh --full
 	export STELE_TEST_FULL=1
