@@ -198,11 +198,21 @@ static void bench(const struct row *row, const char *where)
 	print_row(row, turn);
 }
 
-static void print_head(const struct rig *r)
+/* After a first write, so that there is an extent to be registered. */
+static void print_env(struct rig *r)
 {
 	char text[STELE_ENV_TEXT];
+	struct rig_meta meta;
+	rig_open(r);
+	rig_meta_make(&meta, "rs-4-2", STELE_CELL_LEN);
+	(void)rig_write(r, &(struct rig_writing){.len = STELE_CELL_LEN, .depth = 1, .count = 1, .meta = &meta});
+	free(meta.bytes);
 	stele_env_describe(r->env, text);
 	printf("env %s\n", text);
+}
+
+static void print_head(void)
+{
 	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
 		struct rig_meta meta;
 		if (!rows[i].code || rows[i].kind != ROW_WRITE)
@@ -254,7 +264,8 @@ int main(int argc, char **argv)
 	snprintf(fio_path, sizeof(fio_path), "%.3900s/bench_store_fio.%d", dir, (int)getpid());
 	rig_start(&r, dir, EXTENT_LEN);
 	make_fio_file(&r);
-	print_head(&r);
+	print_env(&r);
+	print_head();
 	rig_end(&r);
 	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++)
 		if (!only || strstr(rows[i].name, only))
