@@ -27,6 +27,8 @@ def cpu_of(pid):
 class Bench:
     def __init__(self, args):
         self.bin = os.path.join(args.build, "bin")
+        if args.dir:
+            os.makedirs(args.dir, exist_ok=True)
         self.top = tempfile.mkdtemp(prefix="stele-bench-", dir=args.dir)
         self.dir = os.path.join(self.top, "c")
         os.mkdir(self.dir)
