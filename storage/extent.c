@@ -2,6 +2,7 @@
 #include "storage/extent.h"
 
 #include <assert.h>
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -64,19 +65,71 @@ static enum stele_err open_file(const struct stele_volume *v, uint32_t id, uint3
 	                       STELE_OPEN_WRITE | STELE_OPEN_DIRECT | flags, 0600, fd);
 }
 
-/* Up to len bytes; what lies beyond the file's end is zero. */
-static enum stele_err read_at(const struct stele_volume *v, const struct stele_extent *x, void *buf,
-                              uint64_t len, uint64_t off)
+static int64_t read_once(const struct stele_volume *v, const struct stele_extent *x, void *buf,
+                         uint64_t len, uint64_t off)
 {
 	struct iovec iov = {buf, len};
 	struct stele_op op = {
 	    .kind = STELE_OP_READV, .fd = x->fd, .iov = &iov, .niov = 1, .off = off};
-	int64_t n = stele_env_call(v->env, &op);
-	if (n < 0)
-		return stele_fail_errno((int)-n, "extent %08x: read at %llu", x->id,
-		                        (unsigned long long)off);
-	memset((uint8_t *)buf + n, 0, len - (uint64_t)n);
-	return STELE_OK;
+	return stele_env_call(v->env, &op);
+}
+
+/* What a device says of a sector: not of the file, nor of the process. */
+static bool is_bad_sector(int64_t r)
+{
+	return r == -EIO || r == -ENODATA || r == -EILSEQ;
+}
+
+/* Page by page, each tried twice. True: one of them at least could be read. */
+static bool read_pages(const struct stele_volume *v, const struct stele_extent *x, uint8_t *buf,
+                       uint64_t len, uint64_t off, uint64_t *missing)
+{
+	bool any = false;
+	*missing = 0;
+	for (uint64_t at = 0; at < len; at += STELE_PAGE) {
+		int64_t n = read_once(v, x, buf + at, STELE_PAGE, off + at);
+		if (n < 0)
+			n = read_once(v, x, buf + at, STELE_PAGE, off + at);
+		any = any || n >= 0;
+		uint64_t got = n < 0 ? 0 : (uint64_t)n;
+		memset(buf + at + got, 0, STELE_PAGE - got);
+		*missing += STELE_PAGE - got;
+	}
+	return any;
+}
+
+/* Some page elsewhere can be read: the disk is there. */
+static bool answers(const struct stele_volume *v, const struct stele_extent *x)
+{
+	uint8_t *page = stele_pages_alloc(STELE_PAGE);
+	uint64_t probe[] = {0, v->extent_len / 2, v->extent_len - STELE_PAGE};
+	bool yes = false;
+	for (int i = 0; page && !yes && i < 3; i++)
+		yes = read_once(v, x, page, STELE_PAGE, probe[i] / STELE_PAGE * STELE_PAGE) >= 0;
+	free(page);
+	return yes;
+}
+
+enum stele_err stele_extent_read(const struct stele_volume *v, const struct stele_extent *x,
+                                 void *buf, uint64_t len, uint64_t off, uint64_t *missing)
+{
+	int64_t n = read_once(v, x, buf, len, off);
+	if (n >= 0) {
+		memset((uint8_t *)buf + n, 0, len - (uint64_t)n);
+		*missing = len - (uint64_t)n;
+		return STELE_OK;
+	}
+	if (is_bad_sector(n) && (read_pages(v, x, buf, len, off, missing) || answers(v, x)))
+		return STELE_OK;
+	return stele_fail_errno((int)-n, "extent %08x: read at %llu", x->id,
+	                        (unsigned long long)off);
+}
+
+static enum stele_err read_at(const struct stele_volume *v, const struct stele_extent *x, void *buf,
+                              uint64_t len, uint64_t off)
+{
+	uint64_t missing;
+	return stele_extent_read(v, x, buf, len, off, &missing);
 }
 
 static enum stele_err write_at(const struct stele_volume *v, const struct stele_extent *x,
@@ -472,7 +525,10 @@ enum stele_err stele_entry_check_cells(const struct stele_volume *v, int fd,
 	enum stele_err err = STELE_OK;
 	for (uint64_t at = 0; !err && at < padded; at += WINDOW_MAX) {
 		uint64_t len = padded - at < WINDOW_MAX ? padded - at : WINDOW_MAX;
-		err = read_at(v, &x, buf, len, head->data_off + at);
+		uint64_t missing;
+		err = stele_extent_read(v, &x, buf, len, head->data_off + at, &missing);
+		if (!err && missing)
+			err = stele_fail(STELE_ERR_CORRUPT, "cells cannot be read");
 		for (uint64_t i = 0; !err && i < len; i += STELE_CELL_LEN) {
 			uint64_t left = head->data_len - (at + i);
 			uint32_t n = left < STELE_CELL_LEN ? (uint32_t)left : STELE_CELL_LEN;

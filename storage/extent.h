@@ -3,6 +3,9 @@
  * their lives (created, prepared, sealed, recycled), the search for batches, and footers. Which extent is
  * written and when is the store's affair; what an entry means is the index's.
  *
+ * Sectors go bad one at a time. What of a file cannot be read counts as zeros here, as what lies behind a file's
+ * end does: damage like any other, told by what does not check. Only where nothing of it can be read is that an error (IO).
+ *
  * All functions block (stele_env_call): at start-up, or on a worker. A struct stele_extent is used by
  * one thread at a time.
  */
@@ -79,6 +82,12 @@ void stele_extent_close(const struct stele_volume *v, struct stele_extent *x);
 /* Writes the header; durable. first_lsn 0: prepared. */
 STELE_MUST_USE enum stele_err stele_extent_write_head(const struct stele_volume *v,
                                                       struct stele_extent *x, uint64_t first_lsn);
+
+/* Reads whole pages; how many bytes of them cannot be read or lie behind the file's end, and are zero, is in *missing.
+ * IO: nothing can be read. */
+STELE_MUST_USE enum stele_err stele_extent_read(const struct stele_volume *v,
+                                                const struct stele_extent *x, void *buf,
+                                                uint64_t len, uint64_t off, uint64_t *missing);
 
 /* Batches. */
 

@@ -176,21 +176,21 @@ static enum stele_err find_batches(struct recovery *r)
 
 /* ---- 2. what was torn ---- */
 
-/* Does a head lie there of which bits have changed, or did what lay there go with the end of the file? A torn one was
- * killed, or never came: a head lies in one sector. */
+/* Does a head lie there of which bits have changed, or did what lay there go with its sector or the end of the file? A torn
+ * one was killed, or never came: a head lies in one sector. */
 static enum stele_err head_rotted(const struct stele_store *s, const struct stele_extent *x,
                                   uint64_t off, bool *yes)
 {
 	uint8_t *page = stele_pages_alloc(STELE_PAGE);
 	if (!page)
 		return stele_fail(STELE_ERR_NOMEM, "store: out of memory");
-	enum stele_err err = stele_file_pread(s->env, x->fd, page, STELE_PAGE, off);
+	uint64_t missing; /* a bad sector, or the file is too short for an extent */
+	enum stele_err err = stele_extent_read(&s->vol, x, page, STELE_PAGE, off, &missing);
 	struct stele_place place = {x->id, x->cycle, off};
-	bool cut = err == STELE_ERR_CORRUPT; /* the file is too short for an extent */
-	*yes = cut ||
-	       (!err && stele_batch_head_resembles(page, &s->vol.salt, &place, s->vol.extent_len));
+	*yes = !err && (missing ||
+	                stele_batch_head_resembles(page, &s->vol.salt, &place, s->vol.extent_len));
 	free(page);
-	return cut ? STELE_OK : err;
+	return err;
 }
 
 static enum stele_err check_batch(struct stele_store *s, const struct stele_extent *x,

@@ -163,9 +163,10 @@ static enum stele_err look_at_page(struct fsck *f, const struct stele_volume *v,
 	uint8_t *page = stele_pages_alloc(STELE_PAGE);
 	if (!page)
 		return stele_fail(STELE_ERR_NOMEM, "out of memory");
-	enum stele_err err = stele_file_pread(v->env, x->fd, page, STELE_PAGE, off);
-	if (!err && !stele_all_zero(page, STELE_PAGE))
-		found_at(f, x, off, NULL, what);
+	uint64_t missing;
+	enum stele_err err = stele_extent_read(v, x, page, STELE_PAGE, off, &missing);
+	if (!err && (missing || !stele_all_zero(page, STELE_PAGE)))
+		found_at(f, x, off, NULL, missing ? "a page cannot be read" : what);
 	free(page);
 	return err;
 }

@@ -99,6 +99,8 @@ def read(path, at, length):
         with open(path, "rb", buffering=0) as f:
             return os.pread(f.fileno(), length, at).ljust(length, b"\0")
     except OSError as e:
+        if half := length // 2 // PAGE * PAGE:  # a bad sector in one is none in the other
+            return read(path, at, half) + read(path, at + half, length - half)
         say("%s: offset %d: %s", path, at, e.strerror)
         return bytes(length)
 
@@ -275,10 +277,8 @@ def rebuild(ident, path, disks):
                 if hashlib.file_digest(out, "sha256").digest() != ident or tree_root(leaves).hex() != tree:
                     raise Stop(5, "%s: deposit %s leads to other bytes" % (ident.hex(), e.sub.hex()))
                 return os.replace(out.name, path)
-        except Stop as stop:
-            why = stop
-        except BROKEN as bad:
-            why = Stop(5, "%s: a record does not check: %s" % (e.file, bad))
+        except (Stop, *BROKEN) as bad:
+            why = bad if isinstance(bad, Stop) else Stop(5, "%s: a record does not check: %s" % (e.file, bad))
     raise why
 
 def main():

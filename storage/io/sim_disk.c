@@ -23,6 +23,7 @@ struct page { /* NULL bytes: zeros */
 	uint8_t *now;
 	uint8_t *old;
 	enum page_state state;
+	bool spoiled; /* cannot be read until it is written again */
 };
 
 struct name { /* an entry of a directory, which holds its inode */
@@ -229,6 +230,7 @@ static void page_write(struct sim_inode *inode, uint64_t i, size_t at, const uin
 {
 	struct sim_disk *disk = inode->disk;
 	struct page *page = page_at(inode, i);
+	page->spoiled = false;
 	if (page->state == PAGE_DIRTY && stele_prng_below(disk->prng, 4) == 0)
 		page_store(disk, page); /* written back by itself, some time before this */
 	uint8_t *next = len < STELE_PAGE ? bytes_copy(disk, page->now) : NULL;
@@ -379,6 +381,15 @@ bool stele_sim_inode_flip(struct sim_inode *inode, uint64_t off, uint32_t bit)
 		inode->disk->pages_used++;
 	}
 	page->now[off % STELE_PAGE] ^= (uint8_t)(1u << (bit % 8));
+	return true;
+}
+
+bool stele_sim_inode_readable(const struct sim_inode *inode, uint64_t off, uint64_t len)
+{
+	uint64_t end = stele_round_up(off + len, STELE_PAGE) / STELE_PAGE;
+	for (uint64_t i = off / STELE_PAGE; i < end && i < inode->pages_n; i++)
+		if (inode->pages[i].spoiled)
+			return false;
 	return true;
 }
 
@@ -728,4 +739,15 @@ bool stele_sim_disk_flip(struct sim_disk *disk, const char *path, uint64_t off, 
 	int64_t error;
 	struct sim_inode *inode = walk(disk, path, NULL, part, &error);
 	return inode && stele_sim_inode_flip(inode, off, bit);
+}
+
+bool stele_sim_disk_spoil(struct sim_disk *disk, const char *path, uint64_t off)
+{
+	char part[STELE_PATH_MAX];
+	int64_t error;
+	struct sim_inode *inode = walk(disk, path, NULL, part, &error);
+	if (!inode || inode->is_dir || off >= inode->size)
+		return false;
+	page_at(inode, off / STELE_PAGE)->spoiled = true;
+	return true;
 }

@@ -32,10 +32,14 @@ int64_t stele_sim_disk_stat(struct sim_disk *disk, const char *path, struct stel
 /* Everything below a directory is gone, durably. */
 void stele_sim_disk_wipe(struct sim_disk *disk, const char *path);
 bool stele_sim_disk_flip(struct sim_disk *disk, const char *path, uint64_t off, uint32_t bit);
+/* The page at off cannot be read until it is written again. False: no such byte. */
+bool stele_sim_disk_spoil(struct sim_disk *disk, const char *path, uint64_t off);
 
 void stele_sim_inode_release(struct sim_inode *inode); /* what open holds */
 bool stele_sim_inode_is_dir(const struct sim_inode *inode);
 uint64_t stele_sim_inode_size(const struct sim_inode *inode);
+/* False: a page of these cannot be read. */
+bool stele_sim_inode_readable(const struct sim_inode *inode, uint64_t off, uint64_t len);
 /* Up to the end of the file; returns the bytes read. */
 size_t stele_sim_inode_read(struct sim_inode *inode, uint64_t off, void *out, size_t len);
 void stele_sim_inode_write(struct sim_inode *inode, uint64_t off, const void *bytes, size_t len);

@@ -44,6 +44,8 @@ static int64_t perform_read(struct sim_env *env, struct sim_handle *handle, stru
 	if (stele_prng_chance(prng, faults->read_error))
 		return -EIO;
 	uint64_t len = stele_sys_left(op);
+	if (!stele_sim_inode_readable(inode, op->off, len))
+		return -EIO;
 	if (len > 0 && stele_prng_chance(prng, faults->bit_rot))
 		(void)stele_sim_inode_flip(inode, op->off + stele_prng_below(prng, len),
 		                           (uint32_t)stele_prng_below(prng, 8));

@@ -6,7 +6,8 @@
  * An entry's bytes are its header, its meta, its cells and the padding behind them. The frame is the rest: the
  * extent's header, heads of batches, padding between entries, tombstones, footer and trailer.
  *
- * A head of a batch may rot while the disk is closed, too, and be met by recovery.
+ * A head of a batch may rot while the disk is closed, too, and be met by recovery; and any sector may become one that
+ * cannot be read.
  * STELE_FLIPS sets how many (100000); STELE_SEED replays one run.
  */
 #include <unistd.h>
@@ -32,6 +33,7 @@ struct thing { /* an entry that is alive */
 	const struct kit_block *block; /* SHARD */
 	struct spot part[5];           /* header, meta, cells, and from `bytes` on padding */
 	uint32_t bytes, parts;
+	uint64_t batch; /* offset of the one that it lies in */
 	bool hit, hit_padding, named;
 };
 
@@ -53,7 +55,7 @@ struct world {
 	uint32_t frames;
 	struct flip flip[THINGS + EXTENTS];
 	uint32_t flips;
-	bool extent_hit[EXTENTS + 1], extent_named[EXTENTS + 1];
+	bool extent_hit[EXTENTS + 1], extent_named[EXTENTS + 1], filler_named;
 };
 
 static struct world w;
@@ -238,9 +240,10 @@ static void map_batch(const struct stele_extent *x, const struct stele_batch_hea
 		struct thing *t = find_thing(&e.head.key);
 		uint64_t off = e.head.place.off;
 		add_frame(x->id, base + before, off - base - before);
-		if (t)
+		if (t) {
 			map_thing(t, &e.head);
-		else if (e.head.key.kind == STELE_ENTRY_TOMB)
+			t->batch = base;
+		} else if (e.head.key.kind == STELE_ENTRY_TOMB)
 			add_frame(x->id, off, base + pos - off);
 	}
 	add_frame(x->id, base + before, head->meta_len - before);
@@ -581,6 +584,151 @@ Test(flips, in_a_head_before_a_restart)
 			put_others(10000 + life); /* the log goes on, over nothing */
 			kit_reopen(&w.k);
 		}
+		end();
+	}
+}
+
+/* ---- sectors that cannot be read ---- */
+
+static bool in_page(const struct spot *s, const struct spot *page)
+{
+	return s->extent == page->extent && s->off < page->off + STELE_PAGE &&
+	       page->off < s->off + s->len;
+}
+
+static bool touches(const struct thing *t, const struct spot *page)
+{
+	for (uint32_t i = 0; i < t->parts; i++)
+		if (in_page(&t->part[i], page))
+			return true;
+	return false;
+}
+
+/* kill -9: what was written is there, and the index is what was last flushed. */
+static void kill_disk(void)
+{
+	unmap();
+	stele_sim_kill(w.sim, "disk");
+	stele_store_close(w.k.store);
+	while (stele_sim_step(w.sim))
+		;
+	stele_env_destroy(w.k.env);
+	stele_kv_world_crash(w.k.world, w.k.dir, rnd(1000), 12);
+	cr_assert_eq(stele_sim_env(w.sim, "disk", &w.k.env), STELE_OK);
+	w.k.opts.env = w.vol.env = w.k.env;
+}
+
+static bool can_be_read(const struct spot *page)
+{
+	int fd;
+	uint8_t b;
+	char path[STELE_PATH_MAX];
+	cr_assert_eq(stele_file_open(w.k.env, stele_extent_path(&w.vol, page->extent, path),
+	                             STELE_OPEN_READ, 0, &fd),
+	             STELE_OK);
+	enum stele_err err = stele_file_pread(w.k.env, fd, &b, 1, page->off);
+	stele_file_close(w.k.env, &fd);
+	return err == STELE_OK;
+}
+
+/* What fills an extent up before it is sealed may lie in the page as well. */
+static void victim_or_filler(struct stele_store_scrub *s, const struct stele_key *key,
+                             const char *why)
+{
+	if (key->kind == STELE_ENTRY_RECORD && !find_thing(key))
+		w.filler_named = true;
+	else
+		victim(s, key, why);
+}
+
+static void judge_page(const struct spot *page, bool head, bool knows, uint32_t life)
+{
+	bool whole = can_be_read(page);
+	struct stele_store_scrub s = {.victim = victim_or_filler, .deep = rnd(4) == 0};
+	cr_assert_eq(kit_scrub(&w.k, &s), STELE_OK, "%s", s.detail);
+	kit_settle(&w.k);
+	bool accused = w.extent_named[page->extent] || w.filler_named;
+	for (uint32_t i = 0; i < w.things; i++) {
+		const struct thing *t = &w.thing[i];
+		bool touched = touches(t, page), there = kit_have(&w.k, &t->key) && served(t);
+		bool of_head = head && t->batch == page->off && t->part[0].extent == page->extent;
+		accused = accused || t->named;
+		if (!touched && (knows || !of_head)) {
+			cr_assert(there, "seed %llu: life %u: entry %u of kind %u: %s",
+			          (unsigned long long)w.seed, life, i, t->key.kind, stele_detail());
+			cr_assert_not(t->named,
+			              "seed %llu: life %u: entry %u of kind %u is accused",
+			              (unsigned long long)w.seed, life, i, t->key.kind);
+		}
+		cr_assert(there || t->named || w.extent_named[page->extent],
+		          "seed %llu: life %u: entry %u of kind %u is lost, unnamed",
+		          (unsigned long long)w.seed, life, i, t->key.kind);
+		w.thing[i].named = false;
+	}
+	cr_assert(whole || accused, "seed %llu: life %u: a sector that cannot be read, unnamed",
+	          (unsigned long long)w.seed, life);
+	memset(w.extent_named, 0, sizeof(w.extent_named));
+	w.filler_named = false;
+}
+
+static bool counts(const struct spot *page)
+{
+	bool yes = false;
+	for (uint32_t i = 0; i < w.frames; i++)
+		yes = yes || in_page(&w.frame[i], page);
+	for (uint32_t i = 0; i < w.things; i++)
+		yes = yes || touches(&w.thing[i], page);
+	return yes;
+}
+
+/* A page of what counts; not of the last batch: of that nobody says that it was ever durable. */
+static struct spot pick_page(const struct thing *last)
+{
+	struct spot page;
+	do {
+		const struct thing *t = &w.thing[rnd(w.things)];
+		page = rnd(2) ? w.frame[rnd(w.frames)] : t->part[rnd(t->parts)];
+		page.off = (page.off + rnd(page.len)) / STELE_PAGE * STELE_PAGE;
+		if (rnd(4) == 0) /* header, footer or trailer, which are few among many batches */
+			page.off = rnd(2) ? 0 : w.vol.extent_len - STELE_PAGE * (1 + rnd(2));
+	} while ((page.extent == last->part[0].extent && page.off == last->batch) ||
+	         !counts(&page));
+	return page;
+}
+
+/* Whatever lies in it, the disk opens, and what lies elsewhere is served. */
+Test(flips, in_a_sector_that_cannot_be_read_any_more)
+{
+	uint32_t want = begin(1) / 5;
+	char path[STELE_PATH_MAX];
+	for (uint32_t done = 0; done < want; done++) {
+		bool lose = rnd(4) == 0, dies = rnd(2) == 0;
+		start(16u << rnd(3), 1 + (uint32_t)rnd(2), rnd(4) == 0);
+		put_others(5001); /* one batch, of one page */
+		map();
+		uint32_t heads = find_heads();
+		struct spot page = pick_page(&w.thing[w.things - 1]);
+		bool head = false;
+		for (uint32_t i = 0; i < heads; i++)
+			head = head || in_page(&w.frame[i], &page);
+		if (dies)
+			kill_disk();
+		else
+			kit_close(&w.k);
+		if (lose) {
+			snprintf(path, sizeof(path), "%s/index", w.k.dir);
+			cr_assert_eq(stele_kv_destroy_dir(w.k.kv, w.k.world, path), STELE_OK);
+		}
+		cr_assert(stele_sim_spoil(w.sim, "disk",
+		                          stele_extent_path(&w.vol, page.extent, path), page.off));
+		for (uint32_t life = 0; life < 3; life++) {
+			kit_open(&w.k);
+			judge_page(&page, head, !lose && !dies, life);
+			put_others(10000 + life);
+			w.things -= 4;
+			kit_close(&w.k);
+		}
+		kit_open(&w.k);
 		end();
 	}
 }

@@ -35,10 +35,10 @@ class Case(unittest.TestCase):
         self.addCleanup(shutil.rmtree, self.dir)
         self.disk = os.path.join(self.dir, "disk")
 
-    def read(self, data):
+    def read(self, data, *how):
         """The reader's exit code; what it wrote is right."""
         out = os.path.join(self.dir, "out")
-        r = Result(sys.executable, "-B", READER, "--id", h.sha256(data).hex(), "-o", out, self.disk)
+        r = Result(sys.executable, "-B", *how, READER, "--id", h.sha256(data).hex(), "-o", out, self.disk)
         self.assertEqual(r.code == 0, os.path.exists(out), str(r))
         if r.code == 0:
             with open(out, "rb") as f:
@@ -58,6 +58,41 @@ class Case(unittest.TestCase):
     def all_bytes(self):
         names = (os.path.relpath(os.path.join(top, name), self.disk) for top, _, names in os.walk(self.disk) for name in names)
         return {name: self.bytes_of(name) for name in names}
+
+
+# A disk that cannot read one page: as if the kernel said so.
+BAD_SECTOR = """
+import errno, os, runpy, sys
+real, bad = os.pread, int(sys.argv.pop(1))
+def pread(fd, n, at):
+    if at <= bad < at + n and os.readlink("/proc/self/fd/%d" % fd).endswith("extent-00000001"):
+        raise OSError(errno.EIO, "bad sector")
+    return real(fd, n, at)
+os.pread = pread
+sys.argv.pop(0)
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+
+
+class BadSector(Case):
+    def read_with(self, bad, data):
+        return super().read(data, "-c", BAD_SECTOR, bad)
+
+    def test_only_what_lies_in_it_is_lost(self):
+        first, second = b"in the first page", b"in the second"
+        parts = {0: h.header(cycle=1, first_lsn=1)}
+        parts[PAGE] = h.batch([h.record(first)], 1, (1, 1, PAGE))
+        parts[2 * PAGE] = h.batch([h.record(second)], 2, (1, 1, 2 * PAGE))
+        h.disk(self.disk, parts)
+        for bad in (0, 3 * PAGE, h.EXTENT_LEN - PAGE):
+            for data in (first, second):
+                r = self.read_with(bad, data)
+                self.assertEqual(r.code, 0, str(r))
+        self.assertEqual(self.read_with(2 * PAGE, first).code, 0)
+        self.assertEqual(self.read_with(PAGE, second).code, 0)
+        r = self.read_with(PAGE, first)
+        self.assertEqual(r.code, 4, str(r))
+        self.assertIn("offset %d: bad sector" % PAGE, r.err)
 
 
 class LeftOvers(Case):
