@@ -348,10 +348,11 @@ uint64_t stele_store_piece(const struct stele_store *s, enum stele_class class, 
 
 /* ---- jobs ---- */
 
-static void job_free(struct stele_store_job *job)
+void stele_store_job_drop(struct stele_store_job *job)
 {
 	pthread_mutex_destroy(&job->lock);
 	pthread_cond_destroy(&job->idle);
+	free(job->slot);
 	free(job);
 }
 
@@ -388,7 +389,7 @@ static void job_done(struct stele_op *op)
 			job->next->prev = job->prev;
 		job->done(s, job, op->result >= 0);
 	}
-	job_free(job);
+	stele_store_job_drop(job);
 }
 
 struct stele_store_job *stele_store_job_create(struct stele_store *s)
@@ -466,13 +467,10 @@ void stele_store_report_bad(struct stele_store *s, const struct stele_key *key)
 
 /* ---- extents ---- */
 
-enum stele_err stele_store_add_extent(struct stele_store *s, struct stele_extent *x)
+enum stele_err stele_store_make_slot(struct stele_store *s, uint32_t id, struct stele_extent **slot)
 {
-	struct stele_extent *copy = malloc(sizeof(*copy));
-	if (!copy)
-		return stele_fail(STELE_ERR_NOMEM, "store: out of memory");
-	if (x->id >= s->extents_n) {
-		uint32_t n = x->id + 1;
+	if (id >= s->extents_n) {
+		uint32_t n = id + 1;
 		pthread_mutex_lock(&s->extents_lock);
 		struct stele_extent **more = realloc(s->extents, n * sizeof(more[0]));
 		if (more) {
@@ -481,19 +479,23 @@ enum stele_err stele_store_add_extent(struct stele_store *s, struct stele_extent
 			s->extents_n = n;
 		}
 		pthread_mutex_unlock(&s->extents_lock);
-		if (!more) {
-			free(copy);
+		if (!more)
 			return stele_fail(STELE_ERR_NOMEM, "store: out of memory");
-		}
 	}
-	*copy = *x;
+	*slot = malloc(sizeof(**slot));
+	return *slot ? STELE_OK : stele_fail(STELE_ERR_NOMEM, "store: out of memory");
+}
+
+void stele_store_fill_slot(struct stele_store *s, struct stele_extent *slot,
+                           const struct stele_extent *x)
+{
+	*slot = *x;
 	pthread_mutex_lock(&s->extents_lock);
-	s->extents[x->id] = copy;
+	s->extents[x->id] = slot;
 	pthread_mutex_unlock(&s->extents_lock);
 	s->files++;
-	s->prepared += copy->state == STELE_EXTENT_PREPARED;
-	stele_env_hold(s->env, copy->fd); /* until the store closes */
-	return STELE_OK;
+	s->prepared += slot->state == STELE_EXTENT_PREPARED;
+	stele_env_hold(s->env, slot->fd); /* until the store closes */
 }
 
 bool stele_store_extent_fd(struct stele_store *s, uint32_t id, int *fd, uint32_t *cycle)

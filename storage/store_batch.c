@@ -367,7 +367,7 @@ static void batch_submit(struct stele_batch *b)
 }
 
 /* The header of an extent that begins here goes ahead like a batch: nothing is acknowledged before it. */
-static enum stele_err submit_head(struct stele_store *s, struct stele_extent *x)
+static enum stele_err begin_extent(struct stele_store *s, struct stele_extent *x, uint64_t lsn)
 {
 	struct stele_batch *b = calloc(1, sizeof(*b));
 	uint8_t *page = stele_pages_alloc(STELE_PAGE);
@@ -378,17 +378,18 @@ static enum stele_err submit_head(struct stele_store *s, struct stele_extent *x)
 		free(iov);
 		return stele_fail(STELE_ERR_NOMEM, "write: out of memory");
 	}
+	stele_store_begin(s, x, lsn);
 	struct stele_extent_head h = {.extent = x->id,
 	                              .cycle = x->cycle,
 	                              .disk = s->vol.disk,
 	                              .salt = s->vol.salt,
-	                              .first_lsn = x->first_lsn,
+	                              .first_lsn = lsn,
 	                              .extent_len = s->vol.extent_len};
 	stele_extent_head_encode(&h, page);
 	*iov = (struct iovec){page, STELE_PAGE};
 	b->s = s;
 	b->head_only = true;
-	b->lsn = x->first_lsn - 1;
+	b->lsn = lsn - 1;
 	b->x = x;
 	b->len = STELE_PAGE;
 	b->pages = page;
@@ -401,15 +402,13 @@ static enum stele_err submit_head(struct stele_store *s, struct stele_extent *x)
 static enum stele_err write_batch(struct stele_batch *b)
 {
 	struct stele_store *s = b->s;
-	struct stele_extent *begun;
+	struct stele_extent *next;
 	uint64_t len = stele_round_up(b->meta_pos, STELE_PAGE) + b->data_len;
-	enum stele_err err = stele_store_room(s, len, b->entries, b->use, b->lsn, &begun);
+	enum stele_err err = stele_store_room(s, len, b->entries, b->use, &next);
+	if (!err && next)
+		err = begin_extent(s, next, b->lsn);
 	if (err)
 		return err;
-	if (begun && submit_head(s, begun) != STELE_OK) {
-		stele_store_fence(s, "out of memory for an extent's header");
-		return stele_write_say_fenced(s);
-	}
 	b->x = s->open;
 	b->off = b->x->end;
 	if (!batch_alloc(b)) {
@@ -589,6 +588,8 @@ static void apply_done(struct stele_op *op)
 	if (err) { /* durable, but nobody could read it before the next start */
 		stele_fail(err, "%s", err == STELE_ERR_CANCELLED ? "cancelled" : s->apply_detail);
 		stele_store_index_failed(s, err);
+		if (err == STELE_ERR_NOMEM) /* some of it may be in the index, or counted */
+			stele_store_fence(s, "%.400s", stele_detail());
 		s->log_broken = true;
 	}
 	bool died = false;

@@ -51,6 +51,7 @@ struct stele_store_job {
 	struct stele_extent extent; /* of prepare and seal */
 	enum stele_room_use use;    /* of prepare */
 	bool ahead; /* nobody waits for it */
+	struct stele_extent *slot;
 	struct stele_extent *target;
 	struct stele_item_at at; /* of mark bad */
 	struct stele_index_counts counts;
@@ -106,6 +107,7 @@ struct stele_store {
 	struct stele_extent *spare; /* prepared, and not the reserve; NULL: none */
 	struct stele_extent *filling; /* reclaim writes zeros to it: it cannot be begun */
 	bool preparing;
+	bool prepare_nomem; /* it could not be: whoever asks next is told */
 	bool full;          /* refuses all but what uses the reserve */
 	bool reserve_spent; /* and that too */
 	uint64_t full_since_ns;
@@ -170,8 +172,13 @@ uint64_t stele_store_piece(const struct stele_store *s, enum stele_class class, 
 /* NULL: out of memory. Fill work and done, then start it. */
 struct stele_store_job *stele_store_job_create(struct stele_store *s);
 void stele_store_job_start(struct stele_store_job *job);
-/* Takes a file into the table, and has the env hold it until the store closes. NOMEM. */
-STELE_MUST_USE enum stele_err stele_store_add_extent(struct stele_store *s, struct stele_extent *x);
+void stele_store_job_drop(struct stele_store_job *job); /* instead */
+/* A file comes into the table in two steps, of which only the first may fail: NOMEM. The slot is free'd if it is not used. */
+STELE_MUST_USE enum stele_err stele_store_make_slot(struct stele_store *s, uint32_t id,
+                                                    struct stele_extent **slot);
+/* Copies *x, takes the slot over, and has the env hold the file until the store closes. */
+void stele_store_fill_slot(struct stele_store *s, struct stele_extent *slot,
+                           const struct stele_extent *x);
 /* Closes extents and index: as before recovery. */
 void stele_store_forget(struct stele_store *s);
 /* Thread: any. False: there is no such extent. */
@@ -201,17 +208,19 @@ STELE_MUST_USE enum stele_err stele_store_flush_index(struct stele_store *s, uin
 /* ---- store_write.c ---- */
 
 void stele_store_write_init(struct stele_store *s);
-/* The index failed: fences the disk and sees to it that the next start rebuilds it. Copies the detail. */
+/* The index failed: fences the disk and sees to it that the next start rebuilds it. Copies the detail. NOMEM says nothing
+ * of the index: nothing happens. */
 void stele_store_index_failed(struct stele_store *s, enum stele_err err);
 
 /* ---- store_room.c: which extent is written ---- */
 
-/* Makes `open` an extent in which a batch of this size fits, with `entries` more in its footer. OK; BUSY:
- * one is being prepared, stele_store_pump is called then; FULL. When it had to begin one, *begun is that,
- * and its header must be written with `lsn` before anything in it is acknowledged. */
+/* Does a batch of this size fit into `open`, with `entries` more in its footer? OK; BUSY:
+ * one is being prepared, stele_store_pump is called then; FULL. NOMEM. Where another has to be begun for it, *next is that. */
 STELE_MUST_USE enum stele_err stele_store_room(struct stele_store *s, uint64_t len,
                                                uint64_t entries, enum stele_room_use use,
-                                               uint64_t lsn, struct stele_extent **begun);
+                                               struct stele_extent **next);
+/* From now on x is the open one; its header must be written with `lsn` before anything in it is acknowledged. */
+void stele_store_begin(struct stele_store *s, struct stele_extent *x, uint64_t lsn);
 /* The next extent, while it holds space that was never written; NULL: it does not. */
 struct stele_extent *stele_store_unfilled(const struct stele_store *s);
 /* An extent's file holds nothing now: it may be written again. cycle: its new one. */

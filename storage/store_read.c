@@ -163,7 +163,8 @@ static void looked_up(struct stele_rreq *q)
 	} else if (q->found) {
 		stele_fail(q->found, "%s", q->why);
 		stele_store_index_failed(s, q->found);
-		end_read(q, stele_fail(STELE_ERR_IO, "%s", q->why));
+		enum stele_err err = q->found == STELE_ERR_NOMEM ? STELE_ERR_NOMEM : STELE_ERR_IO;
+		end_read(q, stele_fail(err, "%s", q->why));
 	} else if (q->at.bad) {
 		end_read(q, stele_fail(STELE_ERR_CORRUPT, "known to be damaged"));
 	} else if (q->tries && same_place(&q->at, &q->tried)) {

@@ -119,10 +119,13 @@ static enum stele_err open_extent(struct stele_store *s, uint32_t id)
 		if (!err) /* its trailer may be there still */
 			err = stele_extent_open(&s->vol, id, &x);
 	}
+	struct stele_extent *slot = NULL;
 	if (!err)
-		err = stele_store_add_extent(s, &x);
+		err = stele_store_make_slot(s, id, &slot);
 	if (err)
 		stele_extent_close(&s->vol, &x);
+	else
+		stele_store_fill_slot(s, slot, &x);
 	return err;
 }
 

@@ -51,30 +51,48 @@ static void prepare_done(struct stele_store *s, struct stele_store_job *job, boo
 	} else if (job->err == STELE_ERR_FULL) {
 		s->reserve_spent = job->use != STELE_ROOM_WRITE;
 		stele_store_set_full(s);
+	} else if (job->err == STELE_ERR_NOMEM) {
+		s->prepare_nomem = !job->ahead;
 	} else if (job->err) {
 		stele_store_fence(s, "%.*s", (int)(STELE_DETAIL_MAX - 1), job->detail);
 	} else {
-		job->err = stele_store_add_extent(s, &job->extent);
-		if (job->err)
-			stele_extent_close(&s->vol, &job->extent);
-		else if (!job->extent.reserve)
-			s->spare = s->extents[job->extent.id];
+		stele_store_fill_slot(s, job->slot, &job->extent);
+		if (!job->extent.reserve)
+			s->spare = job->slot;
+		job->slot = NULL;
 		job->extent.fd = -1;
 	}
 	stele_store_pump(s);
 	stele_reclaim_kick(s); /* it fills it */
 }
 
+/* Numbers of files that have gone, and of which the index still has entries, stay theirs. */
+static uint32_t free_number(struct stele_store *s)
+{
+	uint32_t id = 1;
+	pthread_mutex_lock(&s->index_lock);
+	const struct stele_index_counts *c = &s->index.counts;
+	while ((id < s->extents_n && s->extents[id]) || (id < c->extents && c->live[id]))
+		id++;
+	pthread_mutex_unlock(&s->index_lock);
+	return id;
+}
+
 static enum stele_err prepare(struct stele_store *s, enum stele_room_use use, bool ahead)
 {
 	if (s->preparing)
 		return STELE_OK;
-	struct stele_store_job *job = stele_store_job_create(s);
+	bool nomem = s->prepare_nomem;
+	struct stele_store_job *job = nomem ? NULL : stele_store_job_create(s);
+	s->prepare_nomem = false;
 	if (!job)
 		return stele_fail(STELE_ERR_NOMEM, "store: out of memory");
-	uint32_t id = 1;
-	while (id < s->extents_n && s->extents[id])
-		id++;
+	uint32_t id = free_number(s);
+	enum stele_err err = stele_store_make_slot(s, id, &job->slot);
+	if (err) {
+		stele_store_job_drop(job);
+		return err;
+	}
 	job->at.extent = id;
 	job->use = use;
 	job->ahead = ahead;
@@ -116,7 +134,7 @@ static enum stele_err say_full(const struct stele_store *s)
 	                  s->vol.dir, s->files, (unsigned long long)s->vol.extent_len);
 }
 
-static void begin(struct stele_store *s, struct stele_extent *x, uint64_t lsn)
+void stele_store_begin(struct stele_store *s, struct stele_extent *x, uint64_t lsn)
 {
 	if (s->open) {
 		s->open->retired = true;
@@ -144,9 +162,9 @@ static void prepare_ahead(struct stele_store *s)
 }
 
 enum stele_err stele_store_room(struct stele_store *s, uint64_t len, uint64_t entries,
-                                enum stele_room_use use, uint64_t lsn, struct stele_extent **begun)
+                                enum stele_room_use use, struct stele_extent **next)
 {
-	*begun = NULL;
+	*next = NULL;
 	if (s->open && may_fill(s, use, len) && fits(s, s->open, len, entries)) {
 		prepare_ahead(s);
 		return STELE_OK;
@@ -166,8 +184,7 @@ enum stele_err stele_store_room(struct stele_store *s, uint64_t len, uint64_t en
 	}
 	if (x == s->filling)
 		return STELE_ERR_BUSY;
-	begin(s, x, lsn);
-	*begun = x;
+	*next = x;
 	return STELE_OK;
 }
 
@@ -260,8 +277,8 @@ static void seal_done(struct stele_store *s, struct stele_store_job *job, bool r
 	x->items = job->extent.items;
 	x->trailer = job->extent.trailer;
 	x->state = job->extent.state;
-	if (!ran)
-		return;
+	if (!ran || job->err == STELE_ERR_NOMEM)
+		return; /* the next batch that is through asks again */
 	if (job->err) {
 		stele_store_fence(s, "%.*s", (int)(STELE_DETAIL_MAX - 1), job->detail);
 		stele_store_pump(s);

@@ -128,7 +128,7 @@ static void marker_done(struct stele_store *s, struct stele_store_job *job, bool
 
 void stele_store_index_failed(struct stele_store *s, enum stele_err err)
 {
-	if (s->fenced)
+	if (s->fenced || err == STELE_ERR_NOMEM)
 		return;
 	stele_store_fence(s, "%.400s: the next start rebuilds the index", stele_detail());
 	struct stele_store_job *job = err == STELE_ERR_CANCELLED ? NULL : stele_store_job_create(s);
@@ -576,7 +576,7 @@ static void resolve(struct stele_wreq *q)
 	if (err && err != STELE_ERR_NOT_FOUND) {
 		stele_fail(err, "%s", q->w->detail);
 		stele_store_index_failed(s, err);
-		stele_write_end(q, stele_write_say_fenced(s), 0);
+		stele_write_end(q, s->fenced ? stele_write_say_fenced(s) : err, 0);
 		return;
 	}
 	bool nothing = false;

@@ -18,8 +18,8 @@ struct stele_lent {
 	struct io_uring *ring;
 	const char *why_not; /* something is not registered as it was lent; NULL: all is */
 	struct {
-		uint8_t *base;
-		size_t len; /* as much of it as is registered; 0: the place is free */
+		uint8_t *base; /* NULL: the place is free */
+		size_t len;    /* as much of it as is registered */
 		uint32_t uses;
 	} region[STELE_LENT_MAX]; /* by the kernel's number */
 };

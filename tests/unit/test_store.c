@@ -607,6 +607,34 @@ Test(store, an_index_that_breaks_during_recovery_is_made_anew)
 	}
 }
 
+/* What the index knows of it is not taken for what lies in another file. */
+Test(store, the_number_of_a_file_that_has_gone_is_not_given_again)
+{
+	struct kit k;
+	kit_start(&k, false, true);
+	struct kit_block b;
+	char path[200];
+	kit_block_make(&b, "rs-4-2", 100000, 3);
+	cr_assert_eq(kit_put(&k, &b, 0, NULL), STELE_OK);
+	kit_seal(&k);
+	cr_assert_eq(kit_put(&k, &b, 1, NULL), STELE_OK);
+	kit_close(&k);
+	snprintf(path, sizeof(path), "%s/extent-00000001", k.dir);
+	cr_assert_eq(unlink(path), 0);
+	for (int life = 0; life < 2; life++) {
+		kit_open(&k);
+		kit_seal(&k);
+		kit_seal(&k);
+		cr_assert_neq(access(path, F_OK), 0);
+		cr_assert_eq(kit_same(&k, &b, 0), STELE_ERR_CORRUPT);
+		cr_assert_eq(kit_same(&k, &b, 1), STELE_OK);
+		kit_close(&k);
+	}
+	kit_block_free(&b);
+	kit_open(&k);
+	kit_end(&k);
+}
+
 Test(store, every_write_of_a_crowd_is_kept)
 {
 	enum { N = 500 };
