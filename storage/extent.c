@@ -80,22 +80,27 @@ static bool is_bad_sector(int64_t r)
 	return r == -EIO || r == -ENODATA || r == -EILSEQ;
 }
 
-/* Page by page, each tried twice. True: one of them at least could be read. */
-static bool read_pages(const struct stele_volume *v, const struct stele_extent *x, uint8_t *buf,
-                       uint64_t len, uint64_t off, uint64_t *missing)
+/* Page by page, each tried twice. *any: one of them at least could be read. 0, or an error that is not a sector's. */
+static int64_t read_pages(const struct stele_volume *v, const struct stele_extent *x, uint8_t *buf,
+                          uint64_t len, uint64_t off, struct stele_gap *gap, bool *any)
 {
-	bool any = false;
-	*missing = 0;
+	*any = false;
 	for (uint64_t at = 0; at < len; at += STELE_PAGE) {
 		int64_t n = read_once(v, x, buf + at, STELE_PAGE, off + at);
-		if (n < 0)
+		if (is_bad_sector(n))
 			n = read_once(v, x, buf + at, STELE_PAGE, off + at);
-		any = any || n >= 0;
-		uint64_t got = n < 0 ? 0 : (uint64_t)n;
-		memset(buf + at + got, 0, STELE_PAGE - got);
-		*missing += STELE_PAGE - got;
+		if (n < 0 && !is_bad_sector(n))
+			return n;
+		if (n < 0) {
+			gap->unread = off + at + STELE_PAGE;
+			memset(buf + at, 0, STELE_PAGE);
+			continue;
+		}
+		*any = true;
+		gap->beyond += STELE_PAGE - (uint64_t)n;
+		memset(buf + at + n, 0, STELE_PAGE - (uint64_t)n);
 	}
-	return any;
+	return 0;
 }
 
 /* Some page elsewhere can be read: the disk is there. */
@@ -111,25 +116,48 @@ static bool answers(const struct stele_volume *v, const struct stele_extent *x)
 }
 
 enum stele_err stele_extent_read(const struct stele_volume *v, const struct stele_extent *x,
-                                 void *buf, uint64_t len, uint64_t off, uint64_t *missing)
+                                 void *buf, uint64_t len, uint64_t off, struct stele_gap *gap)
 {
+	*gap = (struct stele_gap){0};
 	int64_t n = read_once(v, x, buf, len, off);
 	if (n >= 0) {
 		memset((uint8_t *)buf + n, 0, len - (uint64_t)n);
-		*missing = len - (uint64_t)n;
+		gap->beyond = len - (uint64_t)n;
 		return STELE_OK;
 	}
-	if (is_bad_sector(n) && (read_pages(v, x, buf, len, off, missing) || answers(v, x)))
+	bool any = false;
+	int64_t r = is_bad_sector(n) ? read_pages(v, x, buf, len, off, gap, &any) : n;
+	if (r == 0 && (any || answers(v, x)))
 		return STELE_OK;
-	return stele_fail_errno((int)-n, "extent %08x: read at %llu", x->id,
+	return stele_fail_errno((int)(r ? -r : -n), "extent %08x: read at %llu", x->id,
 	                        (unsigned long long)off);
 }
 
 static enum stele_err read_at(const struct stele_volume *v, const struct stele_extent *x, void *buf,
                               uint64_t len, uint64_t off)
 {
-	uint64_t missing;
-	return stele_extent_read(v, x, buf, len, off, &missing);
+	struct stele_gap gap;
+	return stele_extent_read(v, x, buf, len, off, &gap);
+}
+
+/* The page at off; *unread: it cannot be read. */
+static enum stele_err read_page(const struct stele_volume *v, const struct stele_extent *x,
+                                void *page, uint64_t off, bool *unread)
+{
+	struct stele_gap gap;
+	STELE_TRY(stele_extent_read(v, x, page, STELE_PAGE, off, &gap));
+	*unread = gap.unread > 0;
+	return STELE_OK;
+}
+
+/* Of what this was cannot be told, and nothing is to be guessed. */
+static enum stele_err say_unread(const struct stele_extent *x)
+{
+	return stele_fail(STELE_ERR_IO,
+	                  "extent %08x: its header does not check, and pages that would tell what "
+	                  "it was cannot be "
+	                  "read: replace the disk",
+	                  x->id);
 }
 
 static enum stele_err write_at(const struct stele_volume *v, const struct stele_extent *x,
@@ -274,7 +302,7 @@ static enum stele_err classify(const struct stele_volume *v, struct stele_extent
 	x->state = h.first_lsn ? STELE_EXTENT_OPEN : STELE_EXTENT_PREPARED;
 	if (x->state == STELE_EXTENT_PREPARED)
 		return STELE_OK;
-	STELE_TRY(read_at(v, x, page, STELE_PAGE, v->extent_len - STELE_PAGE));
+	STELE_TRY(read_page(v, x, page, v->extent_len - STELE_PAGE, &x->unsure));
 	if (stele_trailer_decode(page, &v->salt, x->id, x->cycle, v->extent_len, &x->trailer)) {
 		x->state = STELE_EXTENT_SEALED;
 		x->last_lsn = x->trailer.last_lsn;
@@ -330,18 +358,26 @@ static enum stele_err found_add(struct stele_scan_found_list *list,
 	return STELE_OK;
 }
 
-enum stele_err stele_batch_load(const struct stele_volume *v, const struct stele_extent *x,
-                                const struct stele_batch_head *head, uint8_t **out)
+static enum stele_err load(const struct stele_volume *v, const struct stele_extent *x,
+                           const struct stele_batch_head *head, uint8_t **out,
+                           struct stele_gap *gap)
 {
 	uint8_t *meta = stele_pages_alloc(head->meta_len);
 	if (!meta)
 		return stele_fail(STELE_ERR_NOMEM, "extent: out of memory");
-	enum stele_err err = read_at(v, x, meta, head->meta_len, head->place.off);
+	enum stele_err err = stele_extent_read(v, x, meta, head->meta_len, head->place.off, gap);
 	if (err)
 		free(meta);
 	else
 		*out = meta;
 	return err;
+}
+
+enum stele_err stele_batch_load(const struct stele_volume *v, const struct stele_extent *x,
+                                const struct stele_batch_head *head, uint8_t **out)
+{
+	struct stele_gap gap;
+	return load(v, x, head, out, &gap);
 }
 
 static bool meta_crc_ok(const struct stele_batch_head *head, const uint8_t *meta)
@@ -356,6 +392,8 @@ struct window {
 	uint64_t off, len; /* what buf holds */
 	uint64_t want;     /* how much to read next */
 	uint64_t limit;
+	struct stele_gap gap; /* of what buf holds */
+	uint64_t unread;      /* of all so far */
 };
 
 static enum stele_err window_at(const struct stele_volume *v, const struct stele_extent *x,
@@ -364,23 +402,27 @@ static enum stele_err window_at(const struct stele_volume *v, const struct stele
 	if (off < w->off || off + STELE_PAGE > w->off + w->len) {
 		w->off = off;
 		w->len = w->want < w->limit - off ? w->want : w->limit - off;
-		STELE_TRY(read_at(v, x, w->buf, w->len, off));
+		STELE_TRY(stele_extent_read(v, x, w->buf, w->len, off, &w->gap));
+		w->unread = w->gap.unread > w->unread ? w->gap.unread : w->unread;
 	}
 	*page = w->buf + (off - w->off);
 	return STELE_OK;
 }
 
 static enum stele_err check_meta(const struct stele_volume *v, const struct stele_extent *x,
-                                 const struct window *w, struct stele_scan_found *f)
+                                 struct window *w, struct stele_scan_found *f)
 {
 	const struct stele_batch_head *h = &f->head;
-	if (h->place.off + h->meta_len <= w->off + w->len) {
+	if (!w->gap.unread && h->place.off + h->meta_len <= w->off + w->len) {
 		f->meta_ok = meta_crc_ok(h, w->buf + (h->place.off - w->off));
 		return STELE_OK;
 	}
-	uint8_t *meta;
-	STELE_TRY(stele_batch_load(v, x, h, &meta));
+	struct stele_gap gap;
+	uint8_t *meta = NULL;
+	STELE_TRY(load(v, x, h, &meta, &gap));
 	f->meta_ok = meta_crc_ok(h, meta);
+	f->unread = gap.unread > 0;
+	w->unread = gap.unread > w->unread ? gap.unread : w->unread;
 	free(meta);
 	return STELE_OK;
 }
@@ -394,7 +436,7 @@ static enum stele_err find(const struct stele_volume *v, const struct stele_exte
 		const uint8_t *page;
 		STELE_TRY(window_at(v, x, w, off, &page));
 		struct stele_place place = {x->id, x->cycle, off};
-		struct stele_scan_found f;
+		struct stele_scan_found f = {0};
 		if (!stele_batch_head_decode(page, &v->salt, &place, v->extent_len, &f.head)) {
 			off += STELE_PAGE;
 			if (off == w->off + w->len && w->want < WINDOW_MAX)
@@ -413,10 +455,11 @@ enum stele_err stele_extent_find(const struct stele_volume *v, const struct stel
                                  uint64_t limit, struct stele_scan_found_list *list)
 {
 	struct window w = {.buf = stele_pages_alloc(WINDOW_MAX),
-	                   .limit = limit ? limit : v->extent_len};
+	                   .limit = limit ? limit : v->extent_len - STELE_PAGE};
 	if (!w.buf)
 		return stele_fail(STELE_ERR_NOMEM, "extent: out of memory");
 	enum stele_err err = find(v, x, &w, list);
+	list->unread = w.unread;
 	free(w.buf);
 	return err;
 }
@@ -433,6 +476,8 @@ enum stele_err stele_extent_find_cycle(const struct stele_volume *v, const struc
 	for (uint64_t off = STELE_PAGE; !err && off < w.limit; off += STELE_PAGE) {
 		const uint8_t *page;
 		err = window_at(v, x, &w, off, &page);
+		if (!err && w.unread)
+			err = say_unread(x);
 		if (err)
 			break;
 		/* the check covers whatever cycle the header claims */
@@ -525,10 +570,10 @@ enum stele_err stele_entry_check_cells(const struct stele_volume *v, int fd,
 	enum stele_err err = STELE_OK;
 	for (uint64_t at = 0; !err && at < padded; at += WINDOW_MAX) {
 		uint64_t len = padded - at < WINDOW_MAX ? padded - at : WINDOW_MAX;
-		uint64_t missing;
-		err = stele_extent_read(v, &x, buf, len, head->data_off + at, &missing);
-		if (!err && missing)
-			err = stele_fail(STELE_ERR_CORRUPT, "cells cannot be read");
+		struct stele_gap gap;
+		err = stele_extent_read(v, &x, buf, len, head->data_off + at, &gap);
+		if (!err && gap.unread)
+			err = stele_fail(STELE_ERR_IO, "cells cannot be read");
 		for (uint64_t i = 0; !err && i < len; i += STELE_CELL_LEN) {
 			uint64_t left = head->data_len - (at + i);
 			uint32_t n = left < STELE_CELL_LEN ? (uint32_t)left : STELE_CELL_LEN;

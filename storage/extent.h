@@ -5,6 +5,7 @@
  *
  * Sectors go bad one at a time. What of a file cannot be read counts as zeros here, as what lies behind a file's
  * end does: damage like any other, told by what does not check. Only where nothing of it can be read is that an error (IO).
+ * But what cannot be read now may be sound, and read again: nothing is thrown away because of it.
  *
  * All functions block (stele_env_call): at start-up, or on a worker. A struct stele_extent is used by
  * one thread at a time.
@@ -48,6 +49,9 @@ struct stele_extent {
 	uint64_t landed; /* the end of what is durable and in the index */
 	bool retired;    /* another extent is open now: to be sealed when flying is 0 */
 	uint64_t filled; /* what of it was written before it was begun the first time (stele_extent_fill) */
+	bool unsure;     /* its last page cannot be read: it may be sealed */
+	uint64_t
+	    unread; /* offset behind the last page that could not be read in a search for batches; 0: none */
 	bool reserve;    /* the file system is full but for it: only for tombstones and copies (N8) */
 	uint64_t spared_until_ns; /* reclaim could not empty it, and leaves it alone until then */
 };
@@ -83,21 +87,26 @@ void stele_extent_close(const struct stele_volume *v, struct stele_extent *x);
 STELE_MUST_USE enum stele_err stele_extent_write_head(const struct stele_volume *v,
                                                       struct stele_extent *x, uint64_t first_lsn);
 
-/* Reads whole pages; how many bytes of them cannot be read or lie behind the file's end, and are zero, is in *missing.
- * IO: nothing can be read. */
+struct stele_gap {       /* what of a read could not be had, and is zeros */
+	uint64_t unread; /* offset behind the last page that cannot be read; 0: none */
+	uint64_t beyond; /* bytes behind the file's end */
+};
+/* Reads whole pages. IO: nothing can be read. */
 STELE_MUST_USE enum stele_err stele_extent_read(const struct stele_volume *v,
                                                 const struct stele_extent *x, void *buf,
-                                                uint64_t len, uint64_t off, uint64_t *missing);
+                                                uint64_t len, uint64_t off, struct stele_gap *gap);
 
 /* Batches. */
 
 struct stele_scan_found {
 	struct stele_batch_head head;
 	bool meta_ok; /* its meta area's CRC holds */
+	bool unread;  /* some of its meta area cannot be read */
 };
 struct stele_scan_found_list { /* zeroed: empty */
 	struct stele_scan_found *at;
 	size_t n, cap;
+	uint64_t unread; /* as in struct stele_extent, of this search */
 };
 void stele_scan_found_finish(struct stele_scan_found_list *list);
 
@@ -106,7 +115,7 @@ void stele_scan_found_finish(struct stele_scan_found_list *list);
 STELE_MUST_USE enum stele_err stele_extent_find(const struct stele_volume *v,
                                                 const struct stele_extent *x, uint64_t limit,
                                                 struct stele_scan_found_list *list);
-/* For a damaged header: the highest cycle of any batch in it; 0: there is none. */
+/* For a damaged header: the highest cycle of any batch in it; 0: there is none. IO: not every page can be read. */
 STELE_MUST_USE enum stele_err stele_extent_find_cycle(const struct stele_volume *v,
                                                       const struct stele_extent *x,
                                                       uint32_t *cycle);
@@ -128,7 +137,7 @@ bool stele_batch_next(const struct stele_volume *v, const struct stele_batch_hea
 /* What the entry comes to in index and footer. False: a tombstone's meta is bad. */
 bool stele_entry_item(const struct stele_entry *e, struct stele_item_at *out);
 
-/* Reads the cells of a SHARD entry and checks their CRCs and the padding: CORRUPT names the cell.
+/* Reads the cells of a SHARD entry and checks their CRCs and the padding: CORRUPT names the cell; IO: some cannot be read.
  * hot: the front of its meta. */
 STELE_MUST_USE enum stele_err stele_entry_check_cells(const struct stele_volume *v, int fd,
                                                       const struct stele_entry_head *head,

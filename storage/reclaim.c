@@ -273,6 +273,7 @@ static void choose(struct stele_reclaim_run *c)
 	struct stele_store *s = c->s;
 	uint64_t now = stele_env_now(s->env);
 	c->kicked = false;
+	stele_store_seal_retired(s); /* what could not be, for lack of memory */
 	struct stele_candidate *list = realloc(c->candidate, (s->extents_n + 1) * sizeof(list[0]));
 	if (!list) {
 		stele_reclaim_end(c, stele_fail(STELE_ERR_NOMEM, "reclaim: out of memory"));

@@ -51,6 +51,7 @@ struct stele_scrub_run {
 	bool in_gap;
 	uint64_t off;  /* of the next batch */
 	uint64_t live; /* bytes that the index said were alive in it, at the beginning */
+	uint64_t entries; /* in its batches */
 	uint64_t met;  /* of these, what was met where the index says */
 	uint8_t *met_at; /* a bit for each place where a live entry was met */
 

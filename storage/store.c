@@ -140,7 +140,7 @@ void stele_store_forget(struct stele_store *s)
 	free(s->extents);
 	s->extents = NULL;
 	s->open = s->spare = NULL;
-	s->extents_n = s->files = s->prepared = s->gone = 0;
+	s->extents_n = s->files = s->prepared = s->gone = s->gone_last = 0;
 }
 
 static void destroy(struct stele_store *s)

@@ -103,6 +103,7 @@ struct stele_store {
 	uint32_t extents_n;            /* one more than the highest */
 	uint32_t files, prepared;   /* of all; of those that hold nothing */
 	uint32_t gone; /* at the open: the index had entries in them, and there was no file */
+	uint32_t gone_last;         /* the highest number of these; 0: there are none */
 	struct stele_extent *open;  /* where batches go; NULL: none yet */
 	struct stele_extent *spare; /* prepared, and not the reserve; NULL: none */
 	struct stele_extent *filling; /* reclaim writes zeros to it: it cannot be begun */

@@ -89,6 +89,9 @@ static enum stele_err mend_header(struct stele_store *s, struct stele_extent *x,
 	x->cycle = cycle;
 	struct stele_scan_found_list list = {0};
 	enum stele_err err = stele_extent_find(&s->vol, x, 0, &list);
+	if (!err && (!list.n || list.unread)) /* they were there a moment ago */
+		err = stele_fail(STELE_ERR_IO, "extent %08x: its batches cannot be read again",
+		                 x->id);
 	if (!err)
 		err = stele_extent_write_head(&s->vol, x, list.at[0].head.lsn);
 	stele_scan_found_finish(&list);
@@ -166,6 +169,7 @@ static enum stele_err find_batches(struct recovery *r)
 		bool resumes = r->clean && i == r->state.open_extent;
 		STELE_TRY(
 		    stele_extent_find(&s->vol, x, resumes ? r->state.open_end : 0, &r->found[i]));
+		x->unread = r->found[i].unread;
 		uint64_t end = STELE_PAGE;
 		for (size_t b = 0; b < r->found[i].n; b++) {
 			const struct stele_batch_head *h = &r->found[i].at[b].head;
@@ -187,10 +191,10 @@ static enum stele_err head_rotted(const struct stele_store *s, const struct stel
 	uint8_t *page = stele_pages_alloc(STELE_PAGE);
 	if (!page)
 		return stele_fail(STELE_ERR_NOMEM, "store: out of memory");
-	uint64_t missing; /* a bad sector, or the file is too short for an extent */
-	enum stele_err err = stele_extent_read(&s->vol, x, page, STELE_PAGE, off, &missing);
+	struct stele_gap gap;
+	enum stele_err err = stele_extent_read(&s->vol, x, page, STELE_PAGE, off, &gap);
 	struct stele_place place = {x->id, x->cycle, off};
-	*yes = !err && (missing ||
+	*yes = !err && (gap.unread || gap.beyond || /* the file is too short for an extent */
 	                stele_batch_head_resembles(page, &s->vol.salt, &place, s->vol.extent_len));
 	free(page);
 	return err;
@@ -242,9 +246,11 @@ static enum stele_err kill_torn(struct recovery *r)
 			if (f.head.lsn > r->durable_lsn)
 				STELE_TRY(kill_hole(s, s->extents[i], end, f.head.place.off));
 			end = f.head.place.off + f.head.len;
-			if (f.head.lsn > r->durable_lsn)
+			if (f.head.lsn > r->durable_lsn && !f.unread)
 				err = f.meta_ok ? check_batch(s, s->extents[i], &f.head)
 				                : STELE_ERR_CORRUPT;
+			if (err == STELE_ERR_IO) /* what cannot be read says nothing of the rest */
+				err = STELE_OK;
 			if (err && err != STELE_ERR_CORRUPT)
 				return err;
 			if (err)
@@ -370,6 +376,7 @@ static enum stele_err replay_extent(struct recovery *r, struct stele_extent *x)
 		err = replay_batches(r, x, &list);
 		x->end = x->landed = x->trailer.end;
 		x->last_lsn = x->trailer.last_lsn;
+		x->unread = list.unread;
 	}
 	stele_scan_found_finish(&list);
 	return err;
@@ -445,8 +452,12 @@ static enum stele_err mark_gone(struct recovery *r)
 {
 	struct stele_store *s = r->s;
 	const struct stele_index_counts *c = &s->index.counts;
-	for (uint32_t i = 0; i < c->extents; i++)
-		s->gone += c->live[i] && has_gone(s, i);
+	for (uint32_t i = 0; i < c->extents; i++) {
+		if (!c->live[i] || !has_gone(s, i))
+			continue;
+		s->gone++;
+		s->gone_last = i;
+	}
 	return s->gone ? of_index(&r->replay, stele_index_mark_gone(&s->index, has_gone, s)) : STELE_OK;
 }
 
@@ -459,12 +470,16 @@ static enum stele_err take_rotted(struct recovery *r, struct stele_extent *x, bo
 	struct stele_store *s = r->s;
 	const struct stele_index_counts *c = &s->index.counts;
 	STELE_TRY(head_rotted(s, x, x->end, took));
-	/* one may have changed beyond recognition */
-	*took = *took || (!x->last_lsn && x->id < c->extents && c->live[x->id]);
-	*took = *took && x->end + STELE_PAGE + stele_footer_room(x->items.n) <= s->vol.extent_len;
+	/* one may have changed beyond recognition, or lie where nothing can be read */
+	bool live = x->id < c->extents && c->live[x->id];
+	*took = *took || x->unread > x->end || (!x->last_lsn && (live || x->unsure));
+	uint64_t end = x->unread > x->end ? x->unread : x->end + STELE_PAGE;
+	uint64_t most = s->vol.extent_len - stele_footer_room(x->items.n);
+	end = end < most ? end : most / STELE_PAGE * STELE_PAGE;
+	*took = *took && end > x->end;
 	if (!*took)
 		return STELE_OK;
-	x->end = x->landed = x->end + STELE_PAGE;
+	x->end = x->landed = end;
 	x->last_lsn = x->last_lsn ? x->last_lsn : x->first_lsn;
 	/* their LSNs are not given again: no more than there are pages */
 	know_lsn(r, r->last_lsn + s->vol.extent_len / STELE_PAGE, 0);
@@ -476,7 +491,7 @@ static bool may_resume(const struct recovery *r, const struct stele_extent *x)
 {
 	uint64_t len = r->s->vol.extent_len;
 	return x->state == STELE_EXTENT_OPEN && x->last_lsn && !x->trailer.end && !r->ahead &&
-	       x->end + len / 4 + stele_footer_room(x->items.n) <= len;
+	       !x->unsure && !x->unread && x->end + len / 4 + stele_footer_room(x->items.n) <= len;
 }
 
 /* The newest extent without a trailer. */
@@ -498,7 +513,8 @@ static enum stele_err seal_one(struct recovery *r, struct stele_extent *x)
 {
 	struct stele_store *s = r->s;
 	bool rotted = false;
-	if (x->state == STELE_EXTENT_OPEN && !x->trailer.end && !r->clean)
+	if (x->state == STELE_EXTENT_OPEN && !x->trailer.end &&
+	    (!r->clean || x->unsure || x->unread))
 		STELE_TRY(take_rotted(r, x, &rotted));
 	if (rotted && x == s->open)
 		s->open = NULL;

@@ -66,15 +66,12 @@ static void prepare_done(struct stele_store *s, struct stele_store_job *job, boo
 	stele_reclaim_kick(s); /* it fills it */
 }
 
-/* Numbers of files that have gone, and of which the index still has entries, stay theirs. */
-static uint32_t free_number(struct stele_store *s)
+/* Numbers of files that have gone, and of which the index had entries at the open, stay theirs. */
+static uint32_t free_number(const struct stele_store *s)
 {
-	uint32_t id = 1;
-	pthread_mutex_lock(&s->index_lock);
-	const struct stele_index_counts *c = &s->index.counts;
-	while ((id < s->extents_n && s->extents[id]) || (id < c->extents && c->live[id]))
+	uint32_t id = s->gone_last + 1;
+	while (id < s->extents_n && s->extents[id])
 		id++;
-	pthread_mutex_unlock(&s->index_lock);
 	return id;
 }
 

@@ -355,6 +355,7 @@ static enum stele_err next_batch(struct stele_scrub_run *c)
 	if (err || !c->area)
 		return err ? unreadable(c, err) : STELE_OK;
 	c->in_gap = false;
+	c->entries += c->batch.entries;
 	c->area_at = STELE_BATCH_HEAD;
 	if (stele_crc32c(c->area + STELE_BATCH_HEAD, c->batch.meta_len - STELE_BATCH_HEAD, 0) !=
 	    c->batch.meta_crc)
@@ -471,7 +472,7 @@ static enum stele_err begin_extent(struct stele_scrub_run *c)
 {
 	c->begun = true;
 	c->live = live_bytes(c);
-	c->met = 0;
+	c->met = c->entries = 0;
 	c->window_len = 0;
 	c->suspect = c->walking = c->in_gap = false;
 	if (!c->has_file)
@@ -494,6 +495,14 @@ static enum stele_err begin_extent(struct stele_scrub_run *c)
 /* Every batch was gone through. More may have died meanwhile, or come to life behind `landed`. */
 static void end_extent(struct stele_scrub_run *c)
 {
+	/* a sector that could not be read when it was sealed, and can be now */
+	if (c->has_file && c->x.state == STELE_EXTENT_SEALED && !c->suspect &&
+	    c->entries > c->x.trailer.items) {
+		note_structure(c, "a batch that is not in its footer; footer",
+		               c->x.trailer.footer_off);
+		if (!c->has_x)
+			return;
+	}
 	uint64_t live = live_bytes(c);
 	if (live > c->live)
 		live = c->live;

@@ -129,7 +129,7 @@ static enum stele_err look_at_entry(struct fsck *f, const struct stele_volume *v
 	if (!h->data_len)
 		return STELE_OK;
 	enum stele_err err = stele_entry_check_cells(v, x->fd, h, e->meta);
-	if (err != STELE_ERR_CORRUPT)
+	if (err != STELE_ERR_CORRUPT && err != STELE_ERR_IO)
 		return err;
 	stele_detail_copy(why);
 	found_at(f, x, h->data_off, &h->key, why);
@@ -163,10 +163,10 @@ static enum stele_err look_at_page(struct fsck *f, const struct stele_volume *v,
 	uint8_t *page = stele_pages_alloc(STELE_PAGE);
 	if (!page)
 		return stele_fail(STELE_ERR_NOMEM, "out of memory");
-	uint64_t missing;
-	enum stele_err err = stele_extent_read(v, x, page, STELE_PAGE, off, &missing);
-	if (!err && (missing || !stele_all_zero(page, STELE_PAGE)))
-		found_at(f, x, off, NULL, missing ? "a page cannot be read" : what);
+	struct stele_gap gap;
+	enum stele_err err = stele_extent_read(v, x, page, STELE_PAGE, off, &gap);
+	if (!err && (gap.unread || !stele_all_zero(page, STELE_PAGE)))
+		found_at(f, x, off, NULL, gap.unread ? "a page cannot be read" : what);
 	free(page);
 	return err;
 }

@@ -95,14 +95,15 @@ def solve(code, have):
 
 def read(path, at, length):
     """Bytes of a file; zeros where it ends or the disk cannot read."""
-    try:
-        with open(path, "rb", buffering=0) as f:
-            return os.pread(f.fileno(), length, at).ljust(length, b"\0")
-    except OSError as e:
-        if half := length // 2 // PAGE * PAGE:  # a bad sector in one is none in the other
-            return read(path, at, half) + read(path, at + half, length - half)
-        say("%s: offset %d: %s", path, at, e.strerror)
-        return bytes(length)
+    out = b""
+    while len(out) < length:  # a read ends early in front of a bad sector
+        try:
+            with open(path, "rb", buffering=0) as f:
+                out += os.pread(f.fileno(), length - len(out), at + len(out)) or bytes(length - len(out))
+        except OSError as e:
+            say("%s: offset %d: %s", path, at + len(out), e.strerror)
+            out += bytes(min(PAGE, length - len(out)))
+    return out
 
 def open_disk(path):
     """[(extent's file, its number, its cycle or None, salt)]"""
@@ -151,8 +152,7 @@ class Entry:
         (self.kind, pool, self.index, self.birth, self.id, self.sub, meta_len, meta_crc, self.data_len,
          self.data_page, self.len, *self.place) = struct.unpack_from("<4xBxHB7xQ32s32sIIIIIIII", area, at)
         self.file, self.key = file, (self.kind, self.index, pool, self.id, self.sub)
-        meta = area[at + 128:at + 128 + meta_len]
-        self.meta = meta if crc32c(meta) == meta_crc else b""  # damaged: decodes as nothing
+        self.meta = meta if crc32c(meta := area[at + 128:at + 128 + meta_len]) == meta_crc else b""  # damaged: nothing
 
 def entries(disks, ids, wanted):
     """The living entries of one kind that have one of these ids."""

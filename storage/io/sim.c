@@ -542,9 +542,10 @@ bool stele_sim_flip(struct stele_sim *sim, const char *machine, const char *path
 	return stele_sim_disk_flip(machine_get(sim, machine)->disk, path, off, bit);
 }
 
-bool stele_sim_spoil(struct stele_sim *sim, const char *machine, const char *path, uint64_t off)
+bool stele_sim_spoil(struct stele_sim *sim, const char *machine, const char *path, uint64_t off,
+                     bool bad)
 {
-	return stele_sim_disk_spoil(machine_get(sim, machine)->disk, path, off);
+	return stele_sim_disk_spoil(machine_get(sim, machine)->disk, path, off, bad);
 }
 
 void stele_sim_set_faults(struct stele_sim *sim, const char *machine,

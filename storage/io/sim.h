@@ -59,8 +59,10 @@ void stele_sim_wipe(struct stele_sim *sim, const char *machine, const char *dir)
 /* Flips one bit of a file; false when there is no such byte. */
 bool stele_sim_flip(struct stele_sim *sim, const char *machine, const char *path, uint64_t off,
 		    uint32_t bit);
-/* A bad sector: reads of the page at off end with -EIO until it is written again; false when there is no such byte. */
-bool stele_sim_spoil(struct stele_sim *sim, const char *machine, const char *path, uint64_t off);
+/* A bad sector: reads of the page at off end with -EIO until it is written again, or not `bad` any more; false when there is
+ * no such byte. */
+bool stele_sim_spoil(struct stele_sim *sim, const char *machine, const char *path, uint64_t off,
+                     bool bad);
 
 /* Runs the next event; false when none is left. */
 bool stele_sim_step(struct stele_sim *sim);

@@ -741,13 +741,13 @@ bool stele_sim_disk_flip(struct sim_disk *disk, const char *path, uint64_t off, 
 	return inode && stele_sim_inode_flip(inode, off, bit);
 }
 
-bool stele_sim_disk_spoil(struct sim_disk *disk, const char *path, uint64_t off)
+bool stele_sim_disk_spoil(struct sim_disk *disk, const char *path, uint64_t off, bool bad)
 {
 	char part[STELE_PATH_MAX];
 	int64_t error;
 	struct sim_inode *inode = walk(disk, path, NULL, part, &error);
 	if (!inode || inode->is_dir || off >= inode->size)
 		return false;
-	page_at(inode, off / STELE_PAGE)->spoiled = true;
+	page_at(inode, off / STELE_PAGE)->spoiled = bad;
 	return true;
 }

@@ -32,8 +32,8 @@ int64_t stele_sim_disk_stat(struct sim_disk *disk, const char *path, struct stel
 /* Everything below a directory is gone, durably. */
 void stele_sim_disk_wipe(struct sim_disk *disk, const char *path);
 bool stele_sim_disk_flip(struct sim_disk *disk, const char *path, uint64_t off, uint32_t bit);
-/* The page at off cannot be read until it is written again. False: no such byte. */
-bool stele_sim_disk_spoil(struct sim_disk *disk, const char *path, uint64_t off);
+/* The page at off cannot be read until it is written again, or not `bad` any more. False: no such byte. */
+bool stele_sim_disk_spoil(struct sim_disk *disk, const char *path, uint64_t off, bool bad);
 
 void stele_sim_inode_release(struct sim_inode *inode); /* what open holds */
 bool stele_sim_inode_is_dir(const struct sim_inode *inode);

@@ -253,6 +253,7 @@ struct world {
 	bool has_block[BLOCKS], has_record[RECORDS]; /* acknowledged */
 	bool maybe_block[BLOCKS];                    /* a tombstone was asked for */
 	uint8_t record[1 << 16];
+	bool went_on; /* three records more were acknowledged */
 	int n, sticky;
 };
 
@@ -332,6 +333,10 @@ static void check(struct world *w)
 		cr_assert(there || !w->has_record[i], "fault %d (%d): record %u is lost", w->n,
 		          w->sticky, i);
 	}
+	for (uint32_t i = RECORDS; w->went_on && i < RECORDS + 3; i++) {
+		struct stele_key key = record_key(i);
+		cr_assert(kit_have(k, &key), "allocation %d: record %u is lost", w->n, i);
+	}
 	kit_close(k);
 }
 
@@ -350,6 +355,7 @@ static void go_on(struct world *w)
 		cr_assert_eq(kit_write(k, &item, 1, NULL), STELE_OK, "allocation %d: write %u: %s",
 		             w->n, i, stele_detail());
 	}
+	w->went_on = !fenced;
 }
 
 /* One run in which the Nth fails; true when nothing did. */
@@ -361,6 +367,7 @@ static bool run(struct world *w, enum what what, int n, bool sticky)
 	memset(w->has_block, 0, sizeof(w->has_block));
 	memset(w->has_record, 0, sizeof(w->has_record));
 	memset(w->maybe_block, 0, sizeof(w->maybe_block));
+	w->went_on = false;
 	kit_dir_in(k, "/dev/shm"); /* nothing here rests on a disk */
 	kit_opts(k, false);
 	k->opts.kv = &fail_kv;

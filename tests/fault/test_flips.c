@@ -590,18 +590,127 @@ Test(flips, in_a_head_before_a_restart)
 
 /* ---- sectors that cannot be read ---- */
 
+static struct spot bad[2]; /* pages; neighbours if there are two */
+static uint32_t nbad;
+
 static bool in_page(const struct spot *s, const struct spot *page)
 {
 	return s->extent == page->extent && s->off < page->off + STELE_PAGE &&
 	       page->off < s->off + s->len;
 }
 
-static bool touches(const struct thing *t, const struct spot *page)
+static bool is_bad(const struct spot *s)
 {
+	bool yes = false;
+	for (uint32_t i = 0; i < nbad; i++)
+		yes = yes || in_page(s, &bad[i]);
+	return yes;
+}
+
+static bool touched(const struct thing *t)
+{
+	bool yes = false;
 	for (uint32_t i = 0; i < t->parts; i++)
-		if (in_page(&t->part[i], page))
-			return true;
-	return false;
+		yes = yes || is_bad(&t->part[i]);
+	return yes;
+}
+
+/* Of a batch whose head is in one of them only the index knows, if it does. */
+static bool headless(const struct thing *t)
+{
+	const struct spot head = {t->part[0].extent, STELE_BATCH_HEAD, t->batch};
+	return is_bad(&head);
+}
+
+/* Some of what is stored lies in the page. */
+static bool counts(const struct spot *page)
+{
+	bool yes = false;
+	for (uint32_t i = 0; i < w.frames; i++)
+		yes = yes || in_page(&w.frame[i], page);
+	for (uint32_t i = 0; i < w.things; i++)
+		for (uint32_t k = 0; k < w.thing[i].parts; k++)
+			yes = yes || in_page(&w.thing[i].part[k], page);
+	return yes;
+}
+
+static void pick_pages(void)
+{
+	struct spot *page = bad;
+	nbad = 1 + (rnd(4) == 0);
+	do {
+		const struct thing *t = &w.thing[rnd(w.things)];
+		*page = rnd(2) ? w.frame[rnd(w.frames)] : t->part[rnd(t->parts)];
+		page->off = (page->off + rnd(page->len)) / STELE_PAGE * STELE_PAGE;
+		if (rnd(4) == 0) /* header, footer or trailer, which are few among many batches */
+			page->off = rnd(2) ? 0 : w.vol.extent_len - STELE_PAGE * (1 + rnd(2));
+	} while (!counts(page));
+	page->len = STELE_PAGE;
+	bad[1] = bad[0];
+	bad[1].off += page->off + STELE_PAGE < w.vol.extent_len ? STELE_PAGE : 0;
+}
+
+static void spoil(bool yes)
+{
+	char path[STELE_PATH_MAX];
+	for (uint32_t i = 0; i < nbad; i++)
+		cr_assert(stele_sim_spoil(w.sim, "disk",
+		                          stele_extent_path(&w.vol, bad[i].extent, path),
+		                          bad[i].off, yes));
+}
+
+static bool can_be_read(const struct spot *page)
+{
+	int fd;
+	uint8_t b;
+	char path[STELE_PATH_MAX];
+	cr_assert_eq(stele_file_open(w.k.env, stele_extent_path(&w.vol, page->extent, path),
+	                             STELE_OPEN_READ, 0, &fd),
+	             STELE_OK);
+	enum stele_err err = stele_file_pread(w.k.env, fd, &b, 1, page->off);
+	stele_file_close(w.k.env, &fd);
+	return err == STELE_OK;
+}
+
+static void put_cb(struct stele_store_write *write)
+{
+	cr_assert_eq(write->err, STELE_OK, "%s", write->detail);
+	kit_woken(write->ctx);
+}
+
+/* Shards and records at the same moment: they share batches, and no batch knows that another is durable. */
+static void put_at_once(void)
+{
+	enum { SHARDS = 4, N = 24 };
+	static struct stele_store_write write[N];
+	static struct stele_item item[N];
+	static struct iovec iov[SHARDS];
+	uint8_t *meta[SHARDS];
+	for (uint32_t i = 0; i < N; i++) {
+		struct thing *t = &w.thing[w.things++];
+		item[i] = thing_item(t, STELE_ENTRY_RECORD, 50000 + i);
+		if (i % 6 == 0) {
+			struct kit_block *b = &blocks[BLOCKS - 1 - i / 6];
+			uint32_t len;
+			uint8_t *m = meta[i / 6] = kit_meta(b, 0, &len);
+			iov[i / 6] = (struct iovec){b->shard[0], b->d.S};
+			*t = (struct thing){.key = kit_key(STELE_ENTRY_SHARD, &b->id, NULL, 0),
+			                    .block = b};
+			item[i] = (struct stele_item){.key = t->key,
+			                              .meta = m,
+			                              .meta_len = len,
+			                              .data = &iov[i / 6],
+			                              .ndata = 1,
+			                              .data_len = b->d.S};
+		}
+		write[i] =
+		    (struct stele_store_write){.item = &item[i], .n = 1, .cb = put_cb, .ctx = &w.k};
+		w.k.waiting++;
+		stele_store_write(w.k.store, &write[i]);
+	}
+	kit_run(&w.k);
+	for (uint32_t i = 0; i < SHARDS; i++)
+		free(meta[i]);
 }
 
 /* kill -9: what was written is there, and the index is what was last flushed. */
@@ -618,19 +727,6 @@ static void kill_disk(void)
 	w.k.opts.env = w.vol.env = w.k.env;
 }
 
-static bool can_be_read(const struct spot *page)
-{
-	int fd;
-	uint8_t b;
-	char path[STELE_PATH_MAX];
-	cr_assert_eq(stele_file_open(w.k.env, stele_extent_path(&w.vol, page->extent, path),
-	                             STELE_OPEN_READ, 0, &fd),
-	             STELE_OK);
-	enum stele_err err = stele_file_pread(w.k.env, fd, &b, 1, page->off);
-	stele_file_close(w.k.env, &fd);
-	return err == STELE_OK;
-}
-
 /* What fills an extent up before it is sealed may lie in the page as well. */
 static void victim_or_filler(struct stele_store_scrub *s, const struct stele_key *key,
                              const char *why)
@@ -641,94 +737,181 @@ static void victim_or_filler(struct stele_store_scrub *s, const struct stele_key
 		victim(s, key, why);
 }
 
-static void judge_page(const struct spot *page, bool head, bool knows, uint32_t life)
+/* knows: the index had everything. */
+static void judge_sectors(bool knows, uint32_t life)
 {
-	bool whole = can_be_read(page);
+	unsigned long long seed = w.seed;
+	uint32_t x = bad[0].extent;
+	bool whole = can_be_read(&bad[0]) && can_be_read(&bad[nbad - 1]);
 	struct stele_store_scrub s = {.victim = victim_or_filler, .deep = rnd(4) == 0};
 	cr_assert_eq(kit_scrub(&w.k, &s), STELE_OK, "%s", s.detail);
 	kit_settle(&w.k);
-	bool accused = w.extent_named[page->extent] || w.filler_named;
+	bool accused = w.extent_named[x] || w.filler_named;
 	for (uint32_t i = 0; i < w.things; i++) {
 		const struct thing *t = &w.thing[i];
-		bool touched = touches(t, page), there = kit_have(&w.k, &t->key) && served(t);
-		bool of_head = head && t->batch == page->off && t->part[0].extent == page->extent;
+		bool there = kit_have(&w.k, &t->key) && served(t);
 		accused = accused || t->named;
-		if (!touched && (knows || !of_head)) {
-			cr_assert(there, "seed %llu: life %u: entry %u of kind %u: %s",
-			          (unsigned long long)w.seed, life, i, t->key.kind, stele_detail());
+		if (!touched(t) && (knows || !headless(t))) {
+			cr_assert(there, "seed %llu: life %u: entry %u of kind %u: %s", seed, life,
+			          i, t->key.kind, stele_detail());
 			cr_assert_not(t->named,
-			              "seed %llu: life %u: entry %u of kind %u is accused",
-			              (unsigned long long)w.seed, life, i, t->key.kind);
+			              "seed %llu: life %u: entry %u of kind %u is accused", seed,
+			              life, i, t->key.kind);
 		}
-		cr_assert(there || t->named || w.extent_named[page->extent],
-		          "seed %llu: life %u: entry %u of kind %u is lost, unnamed",
-		          (unsigned long long)w.seed, life, i, t->key.kind);
+		cr_assert(there || t->named || w.extent_named[x],
+		          "seed %llu: life %u: entry %u of kind %u is lost, unnamed", seed, life, i,
+		          t->key.kind);
 		w.thing[i].named = false;
 	}
 	cr_assert(whole || accused, "seed %llu: life %u: a sector that cannot be read, unnamed",
-	          (unsigned long long)w.seed, life);
+	          seed, life);
 	memset(w.extent_named, 0, sizeof(w.extent_named));
 	w.filler_named = false;
 }
 
-static bool counts(const struct spot *page)
+/* False: what the extent was cannot be told, for two of its pages. Nothing has been done to it. */
+static bool open_or_refuse(void)
 {
-	bool yes = false;
-	for (uint32_t i = 0; i < w.frames; i++)
-		yes = yes || in_page(&w.frame[i], page);
+	if (stele_store_open(&w.k.opts, &w.k.store) == STELE_OK)
+		return true;
+	cr_assert(nbad == 2 && bad[0].off == 0, "seed %llu: %s", (unsigned long long)w.seed,
+	          stele_detail());
+	spoil(false);
+	kit_open(&w.k);
 	for (uint32_t i = 0; i < w.things; i++)
-		yes = yes || touches(&w.thing[i], page);
-	return yes;
+		cr_assert(served(&w.thing[i]), "seed %llu: entry %u: %s",
+		          (unsigned long long)w.seed, i, stele_detail());
+	return false;
 }
 
-/* A page of what counts; not of the last batch: of that nobody says that it was ever durable. */
-static struct spot pick_page(const struct thing *last)
+static void lose_index(void)
 {
-	struct spot page;
-	do {
-		const struct thing *t = &w.thing[rnd(w.things)];
-		page = rnd(2) ? w.frame[rnd(w.frames)] : t->part[rnd(t->parts)];
-		page.off = (page.off + rnd(page.len)) / STELE_PAGE * STELE_PAGE;
-		if (rnd(4) == 0) /* header, footer or trailer, which are few among many batches */
-			page.off = rnd(2) ? 0 : w.vol.extent_len - STELE_PAGE * (1 + rnd(2));
-	} while ((page.extent == last->part[0].extent && page.off == last->batch) ||
-	         !counts(&page));
-	return page;
+	char path[200];
+	snprintf(path, sizeof(path), "%s/index", w.k.dir);
+	cr_assert_eq(stele_kv_destroy_dir(w.k.kv, w.k.world, path), STELE_OK);
 }
 
-/* Whatever lies in it, the disk opens, and what lies elsewhere is served. */
+/* Whatever lies in it, the disk opens, and what lies elsewhere is served; so it is when the sector can be read again. */
 Test(flips, in_a_sector_that_cannot_be_read_any_more)
 {
-	uint32_t want = begin(1) / 5;
-	char path[STELE_PATH_MAX];
+	uint32_t want = begin(1) / 5, refused = 0;
 	for (uint32_t done = 0; done < want; done++) {
 		bool lose = rnd(4) == 0, dies = rnd(2) == 0;
 		start(16u << rnd(3), 1 + (uint32_t)rnd(2), rnd(4) == 0);
-		put_others(5001); /* one batch, of one page */
+		put_at_once();
 		map();
-		uint32_t heads = find_heads();
-		struct spot page = pick_page(&w.thing[w.things - 1]);
-		bool head = false;
-		for (uint32_t i = 0; i < heads; i++)
-			head = head || in_page(&w.frame[i], &page);
+		pick_pages();
 		if (dies)
 			kill_disk();
 		else
 			kit_close(&w.k);
-		if (lose) {
-			snprintf(path, sizeof(path), "%s/index", w.k.dir);
-			cr_assert_eq(stele_kv_destroy_dir(w.k.kv, w.k.world, path), STELE_OK);
-		}
-		cr_assert(stele_sim_spoil(w.sim, "disk",
-		                          stele_extent_path(&w.vol, page.extent, path), page.off));
-		for (uint32_t life = 0; life < 3; life++) {
-			kit_open(&w.k);
-			judge_page(&page, head, !lose && !dies, life);
+		if (lose)
+			lose_index();
+		spoil(true);
+		uint64_t heals = rnd(6); /* never; in this life, or between two */
+		bool opens = open_or_refuse();
+		refused += !opens;
+		for (uint32_t life = 0; opens && life < 3; life++) {
+			if (life)
+				kit_open(&w.k);
+			judge_sectors(!lose && !dies, life);
+			if (heals == life) {
+				spoil(false);
+				judge_sectors(!lose && !dies, life);
+			}
 			put_others(10000 + life);
 			w.things -= 4;
 			kit_close(&w.k);
+			if (heals == 3 + life)
+				spoil(false);
 		}
-		kit_open(&w.k);
+		if (opens)
+			kit_open(&w.k);
 		end();
 	}
+	cr_assert_lt(refused, 1 + want / 10, "%u of %u", refused, want);
+}
+
+static void set_bad(uint64_t first, uint64_t second)
+{
+	nbad = 2;
+	bad[0] = (struct spot){1, STELE_PAGE, first};
+	bad[1] = (struct spot){1, STELE_PAGE, second};
+	spoil(true);
+}
+
+static void expect_all(bool yes)
+{
+	for (uint32_t i = 0; i < w.things; i++)
+		cr_assert_eq(kit_have(&w.k, &w.thing[i].key), yes, "entry %u", i);
+}
+
+static void expect_refused(void)
+{
+	cr_assert_eq(stele_store_open(&w.k.opts, &w.k.store), STELE_ERR_IO);
+	cr_assert(strstr(stele_detail(), "extent 00000001: its header does not check"), "%s",
+	          stele_detail());
+	spoil(false);
+}
+
+/* An extent with one batch, of which neither header nor head can be read, is not taken for one that was being made. */
+Test(flips, an_extent_is_not_thrown_away_because_it_cannot_be_read)
+{
+	begin(1);
+	start(0, 1, false);
+	put_others(1);
+	map();
+	kit_close(&w.k);
+	set_bad(0, STELE_PAGE);
+	expect_refused();
+	kit_open(&w.k);
+	expect_all(true);
+	end();
+}
+
+/* What an extent held before it was begun anew does not come back because header and copy cannot be read. */
+Test(flips, left_overs_do_not_come_back_because_a_header_cannot_be_read)
+{
+	begin(1);
+	start(0, 1, false);
+	put_others(1);
+	kit_seal(&w.k);
+	map();
+	kit_close(&w.k);
+	struct stele_extent x;
+	cr_assert_eq(stele_extent_open(&w.vol, 1, &x), STELE_OK);
+	cr_assert_eq(stele_extent_recycle(&w.vol, &x), STELE_OK);
+	stele_extent_close(&w.vol, &x);
+	lose_index();
+	set_bad(0, w.vol.extent_len - STELE_PAGE);
+	expect_refused();
+	kit_open(&w.k);
+	expect_all(false);
+	end();
+}
+
+/* The log does not go on in an extent that may be sealed: what it says of itself would hide the rest. */
+Test(flips, an_extent_of_which_the_trailer_cannot_be_read_is_not_written_on)
+{
+	begin(1);
+	start(0, 1, false);
+	for (uint32_t i = 1; i < 4; i++)
+		put_others(i);
+	map();
+	kit_close(&w.k);
+	set_bad(2 * STELE_PAGE, 2 * STELE_PAGE); /* a head: it is sealed with room left */
+	kit_open(&w.k);
+	kit_close(&w.k);
+	spoil(false);
+	set_bad(w.vol.extent_len - STELE_PAGE, w.vol.extent_len - STELE_PAGE);
+	kit_open(&w.k);
+	for (uint32_t i = 4; i < 8; i++)
+		put_others(i);
+	kit_close(&w.k);
+	spoil(false);
+	lose_index();
+	kit_open(&w.k);
+	for (uint32_t i = 12; i < w.things; i++)
+		cr_assert(kit_have(&w.k, &w.thing[i].key), "entry %u", i);
+	end();
 }
