@@ -154,9 +154,8 @@ static enum stele_err read_page(const struct stele_volume *v, const struct stele
 static enum stele_err say_unread(const struct stele_extent *x)
 {
 	return stele_fail(STELE_ERR_IO,
-	                  "extent %08x: its header does not check, and pages that would tell what "
-	                  "it was cannot be "
-	                  "read: replace the disk",
+	                  "extent %08x: its header does not check, and pages that tell what it was "
+	                  "cannot be read: replace the disk",
 	                  x->id);
 }
 
